@@ -1,0 +1,39 @@
+# What a contributor can do. `make help` lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.set-up
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+setup: $(SETUP) ## make the virtual environment .venv and install everything into it
+
+$(SETUP): setup.py pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup ## damage, restore and score sample photographs; look at heliograph-demo/
+	$(BIN)/heliograph demo
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest
+
+lint: setup ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## compare the pipeline with a hand-written loop: make bench PHOTOS=folder
+	$(BIN)/python benchmarks/throughput.py $(PHOTOS)
+
+clean: ## remove what the other targets made
+	rm -rf .venv build heliograph-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,81 @@
+"""A SavedModel as a Beam ModelHandler, for RunInference here and in anybody's pipeline.
+
+Beam's own TFModelHandlerNumpy and TFModelHandlerTensor cannot load a SavedModel on TensorFlow 2.16
+or newer (apache/beam#30616), and pair inputs with outputs without checking that there are as many.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from apache_beam.ml.inference.base import ModelHandler, PredictionResult
+
+from models.saved_model import LoadedModel, Precision, load
+
+
+class SavedModelHandler(ModelHandler[np.ndarray, PredictionResult, LoadedModel]):
+    """Run a SavedModel on images.
+
+    Elements are float32 arrays [H, W, C] in the model's own colour space, range and size (see its
+    `Contract`); results are `PredictionResult`s whose inference is the float32 output array.
+
+        images | RunInference(SavedModelHandler("denoise"))
+
+    Args:
+        model: the name of a shipped model, or the path of a SavedModel.
+        precision: "auto", "float32" or "bfloat16".
+        threads: TensorFlow threads for each worker process; None leaves TensorFlow's choice.
+        contract_file: a contract for a SavedModel that has none inside.
+        batch_size: images a call; they are stacked where they have one size.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        precision: Precision = "auto",
+        threads: int | None = None,
+        contract_file: str | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.precision = precision
+        self.threads = threads
+        self.contract_file = contract_file
+        self.batch_size = batch_size
+
+    def load_model(self) -> LoadedModel:
+        """Load the SavedModel, once for each worker process."""
+        return load(
+            self.model,
+            precision=self.precision,
+            threads=self.threads,
+            contract_file=self.contract_file,
+        )
+
+    def run_inference(
+        self,
+        batch: Sequence[np.ndarray],
+        model: LoadedModel,
+        inference_args: Mapping[str, Any] | None = None,
+    ) -> Iterable[PredictionResult]:
+        """Run neighbours of one size as one stack."""
+        for _, group in groupby(batch, key=np.shape):
+            images = list(group)
+            outputs = model(np.stack(images).astype(np.float32, copy=False))
+            for image, output in zip(images, outputs, strict=True):
+                yield PredictionResult(image, output, self.model)
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        """Ask Beam for batches of one size."""
+        return {"min_batch_size": self.batch_size, "max_batch_size": self.batch_size}
+
+    def get_num_bytes(self, batch: Sequence[np.ndarray]) -> int:
+        """Count the bytes of the arrays, where Beam's default counts those of their headers."""
+        return sum(image.nbytes for image in batch)
+
+    def get_metrics_namespace(self) -> str:
+        """Group Beam's inference metrics under our name."""
+        return "heliograph"

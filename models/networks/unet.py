@@ -1,0 +1,81 @@
+"""The U-Net behind `denoise`: a convolutional autoencoder with skip connections."""
+
+from collections.abc import Sequence
+
+import keras
+
+# Weights of a residual branch start this small, so that training starts from the identity.
+_QUIET = keras.initializers.VarianceScaling(0.1)
+
+
+def _conv(filters: int, size: int = 3, **kwargs) -> keras.layers.Layer:
+    return keras.layers.Conv2D(
+        filters,
+        size,
+        padding="same",
+        use_bias=False,
+        **{"kernel_initializer": "he_normal", **kwargs},
+    )
+
+
+def _residual(x, filters: int):
+    branch = _conv(filters, activation="relu")(x)
+    branch = _conv(filters, kernel_initializer=_QUIET)(branch)
+    return keras.layers.Add()([x, branch])
+
+
+def unet(
+    *,
+    channels: int = 3,
+    widths: Sequence[int] = (48, 72, 96),
+    blocks: Sequence[int] = (1, 1, 1),
+    name: str = "unet",
+) -> keras.Model:
+    """Build a bias-free residual U-Net that predicts what to add to a damaged image.
+
+    Encoder and decoder of Ronneberger et al. 2015 ("U-Net", arXiv:1505.04597) with residual blocks,
+    on 2x2-strided features as FFDNet uses them (Zhang et al. 2018, arXiv:1710.04026), and no
+    additive constants anywhere: a network without biases scales with its input and so carries over
+    to noise levels it was not trained on (Mohan et al. 2020, arXiv:1906.05478).
+
+    Args:
+        channels: image channels, in and out.
+        widths: channels at 1/2, 1/4, 1/8 … of the image's size.
+        blocks: residual blocks per scale, on the way down and again on the way up.
+
+    Returns:
+        A model from float32 [N, H, W, channels] (values of an image in [0, 1]; H and W multiples
+        of 2**len(widths)) to the float32 residual of the same shape: restored = input + output.
+    """
+    image = keras.Input((None, None, channels), name="image")
+    x = _conv(widths[0], 2, strides=2)(image)
+    skips = []
+    for scale, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+        if scale:
+            x = _conv(width, 2, strides=2)(x)
+        for _ in range(count):
+            x = _residual(x, width)
+        skips.append(x)
+    for scale in reversed(range(len(widths) - 1)):
+        x = keras.layers.Conv2DTranspose(widths[scale], 2, strides=2, use_bias=False)(x)
+        x = keras.layers.Add()([x, skips[scale]])
+        for _ in range(blocks[scale]):
+            x = _residual(x, widths[scale])
+    residual = keras.layers.Conv2DTranspose(
+        channels, 2, strides=2, use_bias=False, kernel_initializer=_QUIET, dtype="float32"
+    )(x)
+    return keras.Model(image, residual, name=name)
+
+
+def unet_margin(blocks: Sequence[int]) -> int:
+    """Give the receptive margin in pixels of `unet` with these residual blocks per scale.
+
+    Every 3x3 convolution at scale s reaches 2**(s+1) pixels further; a block has two. Strided and
+    transposed 2x2 convolutions stay inside the cell of the coarsest scale that they belong to.
+    """
+    passes = [2] * (len(blocks) - 1) + [1]  # down and up again, but once at the bottom
+    reach = sum(
+        2 * count * times * 2 ** (scale + 1)
+        for scale, (count, times) in enumerate(zip(blocks, passes, strict=True))
+    )
+    return reach + 2 ** len(blocks)

@@ -1,0 +1,1 @@
+"""The job: options, plan, graph, ledger, summary, and the command line."""

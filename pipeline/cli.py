@@ -1,0 +1,161 @@
+"""The command line. Nothing heavy is imported before it is known what to do."""
+
+import argparse
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from heliograph import __version__
+from pipeline.options import add_options
+
+log = logging.getLogger("heliograph")
+
+_EPILOG = """\
+Every option of Apache Beam is understood too, such as --runner FlinkRunner --flink_master HOST:PORT.
+
+exit codes:
+  0  all well
+  1  crashed
+  2  wrong usage or configuration; nothing was done
+  3  finished, but some images failed or were quarantined: see OUTPUT/failures.jsonl
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser, commands = _parser()
+    if not {"-h", "--help", "--version"}.isdisjoint(argv) or not argv:
+        parser.parse_args(argv or ["--help"])
+    _log_to_stderr("-v" in argv or "--verbose" in argv)
+    if argv[0] == "models":
+        return _models(parser.parse_args(argv))
+    return _job(parser, commands, argv)
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = argparse.ArgumentParser(
+        prog="heliograph",
+        description="Restore photographic archives with TensorFlow SavedModels, and measure it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"heliograph {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = {}
+    for name, summary in {
+        "restore": "restore an archive; masters are never written to",
+        "evaluate": "degrade clean images, restore them, and score the result",
+        "degrade": "only damage the images of an archive (or make them gray)",
+    }.items():
+        commands[name] = _subparser(subparsers, name, summary)
+        commands[name].add_argument(
+            "archive",
+            nargs="+",
+            metavar="ARCHIVE",
+            help="folder (searched recursively), glob, or output of an earlier job; several may "
+            "be given",
+        )
+        commands[name].add_argument("output", metavar="OUTPUT", help="folder for the results")
+    commands["demo"] = _subparser(
+        subparsers, "demo", "evaluate a model on photographs that come with scikit-image"
+    )
+    commands["demo"].add_argument(
+        "output",
+        nargs="?",
+        default="heliograph-demo",
+        metavar="OUTPUT",
+        help="folder for the results (default: %(default)s)",
+    )
+    for name, command in commands.items():
+        add_options(command, name)
+    models = _subparser(subparsers, "models", "list the shipped models, or show a contract")
+    models.add_argument(
+        "model", nargs="?", metavar="NAME|PATH", help="a shipped model, or a SavedModel"
+    )
+    return parser, commands
+
+
+def _subparser(subparsers, name: str, summary: str) -> argparse.ArgumentParser:
+    command = subparsers.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=_EPILOG if name != "models" else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        conflict_handler="resolve",
+    )
+    command.add_argument("-v", "--verbose", action="store_true", help="log in detail")
+    return command
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("heliograph: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    log.propagate = False
+    # What Beam and its dependencies say on starting up is for their developers.
+    logging.basicConfig(level=logging.INFO if verbose else logging.CRITICAL)
+    if not verbose:
+        warnings.simplefilter("ignore")
+
+
+def _job(
+    parser: argparse.ArgumentParser,
+    commands: dict[str, argparse.ArgumentParser],
+    argv: list[str],
+) -> int:
+    if argv[0] not in commands:
+        parser.parse_args(argv)  # says which commands there are, and exits
+    from pipeline import beam_options
+
+    own = beam_options.add_to(commands[argv[0]])
+    args = parser.parse_args(argv)
+
+    from pipeline import demo, job, report
+
+    try:
+        if args.command == "demo":
+            demo.prepare(args)
+        prepared = job.make_job(args)
+        result = job.run(prepared, beam_options.make(args, own))
+    except job.JobError as error:
+        log.error("%s", error)
+        return job.ExitCode.USAGE
+    except job.JobCrashed as error:
+        log.error("%s", error)
+        return job.ExitCode.CRASHED
+    except KeyboardInterrupt:
+        log.error("interrupted; what is committed in %s stays", args.output)
+        return job.ExitCode.INTERRUPTED
+    report.tell(result.summary, prepared.output)
+    if args.command == "demo":
+        demo.finish(prepared, result.summary)
+    return result.code
+
+
+def _models(args: argparse.Namespace) -> int:
+    from models import zoo
+    from models.contract import ContractError
+    from models.saved_model import digest, locate, read_contract
+
+    if args.model is None:
+        for name in zoo.names():
+            contract = read_contract(zoo.path(name))
+            print(f"{name}: {contract.input_space} to {contract.output_space}; {zoo.summary(name)}")
+        return 0
+    try:
+        path = locate(args.model)
+        contract = read_contract(path)
+    except ContractError as error:
+        log.error("%s", error)
+        return 2
+    facts = {"path": str(Path(path).resolve()), "sha256": digest(path)}
+    print(json.dumps({**facts, "contract": json.loads(contract.to_json())}, indent=1))
+    return 0

@@ -1,0 +1,62 @@
+"""The demonstration: the main job on photographs that ship inside scikit-image's wheel."""
+
+import argparse
+import importlib.util
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.contact_sheet import Row, contact_sheet
+from pipeline.ledger import Ledger
+from pipeline.options import Job
+from transforms import codec, storage
+from transforms.write import IMAGES
+
+log = logging.getLogger("heliograph")
+
+RECIPE = "gaussian_noise:sigma=25"
+# Photographs in scikit-image's package (all public domain or CC0, see its data/README.txt).
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+SHEET = "contact_sheet.jpg"
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Fill in what a demo does not ask: archive, recipe, encoding; its output may be replaced."""
+    found = importlib.util.find_spec("skimage")
+    assert found is not None and found.origin is not None, "scikit-image is a dependency"
+    folder = Path(found.origin).parent / "data"
+    args.archive = [str(folder / name) for name in PHOTOGRAPHS]
+    args.recipe = RECIPE
+    args.image_format = "png"
+    args.quality = codec.DEFAULT_QUALITY
+
+
+def finish(job: Job, summary: dict[str, Any]) -> None:
+    """Write the contact sheet: original, damaged and restored side by side."""
+    rows = []
+    for row in Ledger(job.output).rows():
+        if row["derivative"] is None:
+            continue
+        original = codec.decode(storage.read(row["source"])).pixels
+        assert job.recipe is not None
+        damaged = job.recipe.apply(original, seed=job.seed, key=row["key"]).pixels
+        derivative = storage.join(job.output, IMAGES, row["derivative"])
+        restored = codec.decode(storage.read(derivative)).pixels
+        scores = row["metrics"]
+        rows.append(
+            Row(
+                row["key"],
+                (
+                    (original, "original"),
+                    (damaged, f"damaged: {scores['psnr_degraded']:.2f} dB"),
+                    (restored, f"restored: {scores['psnr_restored']:.2f} dB"),
+                ),
+            )
+        )
+    rows.sort(key=lambda row: row.name)
+    sheet = contact_sheet(rows, title=f"{job.model} on {job.recipe}")
+    path = storage.join(job.output, SHEET)
+    Ledger(job.output).write_result(SHEET, sheet)
+    Ledger(job.output).finish()
+    log.info("look at it: %s", os.path.abspath(path))

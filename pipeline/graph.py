@@ -1,0 +1,51 @@
+"""The whole Beam graph of a job, on one page.
+
+    plan -> Reshuffle -> Read -> Decode -> Degrade? -> Restore? -> Measure -> Write -> Commit -> Summarise
+            (specs)      \\______________ one fused stage, pixels never leave it _______/    (counts)
+
+Only batch specs, a few kilobytes each, and counts are ever shuffled. A record that fails carries its
+failure to the ledger; a batch is read, written and committed as one.
+"""
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from models.handler import SavedModelHandler
+from pipeline.options import Job
+from pipeline.ledger import Commit
+from pipeline.summary import Summarise
+from transforms.degrade import Degrade
+from transforms.measure import Measure
+from transforms.read import Decode, Read
+from transforms.record import BatchSpec
+from transforms.restore import Restore
+from transforms.write import Write
+
+
+def build(pipeline: beam.Pipeline, job: Job, specs: Sequence[BatchSpec]) -> None:
+    """Add a job's whole graph to a pipeline."""
+    batches = (
+        pipeline
+        | "Plan" >> beam.Create([spec.to_json() for spec in specs], reshuffle=False)
+        | "Reshuffle" >> beam.Reshuffle()
+        | "Read" >> Read()
+        | "Decode" >> Decode(job.max_pixels)
+    )
+    if job.recipe is not None:
+        batches |= "Degrade" >> Degrade(job.recipe, job.seed)
+    if job.model is not None:
+        handler = SavedModelHandler(
+            job.model,
+            precision=job.precision,
+            threads=job.threads,
+            contract_file=job.contract,
+        )
+        batches |= "Restore" >> Restore(handler, job.tile)
+    _ = (
+        batches
+        | "Measure" >> Measure()
+        | "Write" >> Write(job.output, job.encoding)
+        | "Commit" >> Commit(job.output)
+        | "Summarise" >> Summarise(job.output)
+    )

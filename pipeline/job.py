@@ -1,0 +1,310 @@
+"""Run a job: check what was asked, plan it, run the graph, and say how it ended."""
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from models.contract import ContractError
+from models.saved_model import digest as model_digest
+from models.saved_model import locate, read_contract, resolve_precision
+from pipeline import graph
+from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
+from pipeline.options import Job
+from pipeline.plan import Budget, Plan, PlanError, archive_root, make_plan
+from pipeline.progress import Progress
+from transforms import storage, tiling
+from transforms.recipe import RecipeError, parse_recipe
+from transforms.write import IMAGES, Encoding
+
+log = logging.getLogger("heliograph")
+
+# Raised whenever the same job would write other bytes than before.
+ALGORITHM = 1
+
+
+class ExitCode(IntEnum):
+    """How a job ended, for the shell and the scheduler."""
+
+    OK = 0
+    CRASHED = 1
+    USAGE = 2
+    INCOMPLETE = 3
+    INTERRUPTED = 130
+
+
+class JobError(ValueError):
+    """A job that cannot be run as it was asked for, and what to do: nothing has been done yet."""
+
+
+class JobCrashed(RuntimeError):
+    """A job that did not come to its end, and what is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a job ended: its summary and exit code."""
+
+    summary: dict[str, Any]
+    code: ExitCode
+
+
+def make_job(args: argparse.Namespace) -> Job:
+    """Check what was asked for and make a job of it.
+
+    Raises:
+        JobError: an unknown model, recipe or option value, or an output that would touch masters.
+    """
+    try:
+        recipe = parse_recipe(args.recipe) if getattr(args, "recipe", None) else None
+        model = getattr(args, "model", None)
+        image_format = getattr(args, "image_format", None)
+        encoding = Encoding(
+            image_format.upper() if image_format else None, getattr(args, "quality", 95)
+        )
+        precision = resolve_precision(getattr(args, "precision", "auto"))
+        facts: dict[str, Any] = {
+            "command": args.command,
+            "algorithm": ALGORITHM,
+            "recipe": None if recipe is None else str(recipe),
+            "seed": getattr(args, "seed", 0) if recipe else None,
+            "image_format": encoding.format,
+            "quality": encoding.quality,
+            "max_pixels": args.max_pixels,
+        }
+        if model is not None:
+            facts |= _model_facts(model, args.contract, args.tile) | {"precision": precision}
+    except (RecipeError, ContractError) as error:
+        raise JobError(str(error)) from error
+    output = os.path.abspath(args.output) if storage.is_local(args.output) else args.output
+    for archive in args.archive:
+        _keep_apart(archive, output)
+    return Job(
+        command=args.command,
+        archives=tuple(args.archive),
+        output=output,
+        model=model,
+        contract=getattr(args, "contract", None),
+        precision=precision,
+        threads=getattr(args, "threads", 1),
+        tile=getattr(args, "tile", 0),
+        recipe=recipe,
+        seed=getattr(args, "seed", 0),
+        encoding=encoding,
+        max_pixels=args.max_pixels,
+        budget=Budget(args.batch_size, args.batch_bytes, args.batch_pixels),
+        workers=args.workers or os.cpu_count() or 1,
+        overwrite=args.overwrite,
+        digest=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        facts=facts,
+    )
+
+
+def _model_facts(model: str, contract_file: str | None, tile: int) -> dict[str, Any]:
+    path = locate(model)
+    contract = read_contract(path, contract_file)
+    window = tiling.padded(tile, contract.multiple)
+    if contract.size is None and not contract.predicts_chroma:
+        try:
+            tiling.spans(
+                window + contract.multiple,
+                window,
+                margin=contract.margin,
+                multiple=contract.multiple,
+            )
+        except ValueError as error:
+            raise ContractError(
+                f"--tile {tile} is too small for {contract.name}: {error}"
+            ) from error
+    return {
+        "model": model,
+        "model_sha256": model_digest(path),
+        "contract": json.loads(contract.to_json()),
+        "tile": tile,
+    }
+
+
+def _keep_apart(archive: str, output: str) -> None:
+    """Refuse an output among the masters, and masters inside the output."""
+    root = archive_root(archive)
+    masters, derivatives = (
+        (os.path.realpath(path) if storage.is_local(path) else path).rstrip("/").split("/")
+        for path in (root, output)
+    )
+    shared = min(len(masters), len(derivatives))
+    if masters[:shared] != derivatives[:shared]:
+        return
+    if len(masters) == len(derivatives):
+        relation = "is the archive itself"
+    elif len(masters) < len(derivatives):
+        relation = "lies inside the archive"
+    else:
+        relation = "holds the archive"
+    raise JobError(
+        f"the output {output} {relation} ({archive}); masters are never written to: "
+        "choose a folder outside it"
+    )
+
+
+def run(job: Job, options: PipelineOptions) -> Result:
+    """Plan a job and run it to its end.
+
+    Raises:
+        JobError: the archive is missing or empty, or the output is not ours to write to.
+        JobCrashed: a worker died, or records are unaccounted for.
+    """
+    ledger = Ledger(job.output)
+    try:
+        _claim(ledger, job)
+        plan = make_plan(job.archives, job.budget, job.workers)
+        _check_names(plan, job.encoding)
+    except (PlanError, LedgerError, storage.StorageError) as error:
+        raise JobError(str(error)) from error
+    _say_left_out(plan)
+    try:
+        ledger.begin(
+            {
+                "digest": job.digest,
+                "job": {**job.facts, "archives": list(job.archives)},
+                "planned": plan.records,
+                "batches": len(plan.specs),
+                "left_out": plan.left_out,
+                "versions": versions(),
+            }
+        )
+    except storage.StorageError as error:
+        raise JobError(f"{error}; choose an output folder that can be written to") from error
+    with Progress(ledger, plan.records):
+        _execute(job, options, plan)
+    ledger.finish()
+    summary = json.loads(storage.read(storage.join(job.output, "summary.json")))
+    accounted = sum(summary[status] for status in STATUSES)
+    if summary["planned"] != accounted:
+        raise JobCrashed(
+            f"{summary['planned']} images were planned but {accounted} are accounted for in "
+            f"{job.output}; run the same command again"
+        )
+    clean = summary[FAILED] == summary[QUARANTINED] == 0
+    return Result(summary, ExitCode.OK if clean else ExitCode.INCOMPLETE)
+
+
+def versions() -> dict[str, str]:
+    """Name the versions of what decides the result."""
+    packages = (
+        "heliograph",
+        "apache-beam",
+        "tensorflow",
+        "numpy",
+        "pillow",
+        "opencv-python-headless",
+    )
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _claim(ledger: Ledger, job: Job) -> None:
+    """Make sure that what is in the output may be written over."""
+    before = ledger.job()
+    if before is None:
+        if storage.is_local(job.output) and os.path.isdir(job.output) and os.listdir(job.output):
+            raise LedgerError(
+                f"the output {job.output} is not empty and no earlier job of ours: "
+                "choose a new or empty folder"
+            )
+        return
+    if before.get("digest") == job.digest:
+        return  # the same job writes the same bytes to the same places
+    if not job.overwrite:
+        raise LedgerError(
+            f"the output {job.output} holds the results of another job "
+            "(other model, recipe, seed or encoding): choose another folder, or say --overwrite"
+        )
+    storage.delete(storage.join(job.output, IMAGES))
+
+
+def _check_names(plan: Plan, encoding: Encoding) -> None:
+    """Refuse a plan in which two masters' derivatives would have one name."""
+    taken: dict[str, str] = {}
+    for spec in plan.specs:
+        for source in spec.sources:
+            name = encoding.name(source.key)
+            if name in taken:
+                raise PlanError(
+                    f"{taken[name]} and {source.key} would both be written as {name}: "
+                    "choose another --image_format"
+                )
+            taken[name] = source.key
+
+
+def _say_left_out(plan: Plan) -> None:
+    if plan.left_out:
+        listed = ", ".join(f"{count} {kind}" for kind, count in plan.left_out.items())
+        log.warning("left out, being no images we read: %s", listed)
+
+
+def _execute(job: Job, options: PipelineOptions, plan: Plan) -> None:
+    name = options.view_as(StandardOptions).runner
+    if name not in (None, "DirectRunner", "FnApiRunner"):
+        pipeline = beam.Pipeline(options=options)
+        graph.build(pipeline, job, plan.specs)
+        pipeline.run().wait_until_finish()
+        return
+    with _local_runner(job) as runner:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        graph.build(pipeline, job, plan.specs)
+        pipeline.run().wait_until_finish()
+
+
+@contextmanager
+def _local_runner(job: Job) -> Iterator[FnApiRunner]:
+    """Give the FnApiRunner with worker processes whose chatter goes to a file until they crash."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+    folder = Path(tempfile.mkdtemp(prefix="heliograph-"))
+    chatter = folder / "workers.log"
+    # Beam's own multi_processing mode breaks on a path of Python with a space in it. exec leaves
+    # no shell between the runner and its worker.
+    command = (
+        f"exec {shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main "
+        f"2>>{shlex.quote(str(chatter))}"
+    )
+    try:
+        yield FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+    except Exception as error:
+        said = chatter.read_text(errors="replace") if chatter.exists() else ""
+        log.debug("the workers said:\n%s", said)
+        last = "\n".join(said.splitlines()[-5:])
+        raise JobCrashed(
+            f"the job stopped before its end: {_root_cause(error)}"
+            + (f"\nlast words of the workers:\n{last}" if last else "")
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _root_cause(error: BaseException) -> str:
+    # Beam hands on a worker's exception as its whole traceback, in text; the last line says what.
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

@@ -1,0 +1,158 @@
+"""The ledger: a commit record per batch, which is the truth about what a job has done."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from pipeline.plan import LEDGER
+from transforms import storage
+from transforms.record import Batch, Record
+from transforms.write import SCRATCH
+
+FORMAT = 1
+RESTORED, SKIPPED, QUARANTINED, FAILED = STATUSES = (
+    "restored",
+    "skipped",
+    "quarantined",
+    "failed",
+)
+
+Row = dict[str, Any]
+
+
+class LedgerError(ValueError):
+    """A ledger that does not fit what is asked, and what to do."""
+
+
+class Ledger:
+    """The ledger of one output folder.
+
+    OUTPUT/ledger/job.json says what the job is; OUTPUT/ledger/batches/<id>.json is the commit
+    record of a batch, written after its derivatives are.
+
+    Args:
+        output: the output folder.
+    """
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        self._folder = storage.join(output, LEDGER, "batches")
+        self._job = storage.join(output, LEDGER, "job.json")
+        self._scratch = storage.join(output, SCRATCH)
+
+    def job(self) -> dict[str, Any] | None:
+        """Read what the job was; None where there was none.
+
+        Raises:
+            LedgerError: the file is not ours.
+        """
+        if not storage.exists(self._job):
+            return None
+        try:
+            job = json.loads(storage.read(self._job))
+        except ValueError as error:
+            raise LedgerError(f"{self._job} is not a ledger: {error}") from error
+        if not isinstance(job, dict) or job.get("format") != FORMAT:
+            raise LedgerError(f"{self._job} is not a ledger of format {FORMAT}")
+        return job
+
+    def begin(self, job: dict[str, Any]) -> None:
+        """Start a job anew: forget earlier commit records, and write what it is."""
+        storage.delete(self._folder)
+        storage.delete(self._scratch)
+        self._write(self._job, {"format": FORMAT, **job})
+
+    def commit(self, batch: Batch) -> list[Row]:
+        """Write a batch's commit record, and give its rows."""
+        rows = [row(record) for record in batch.records]
+        path = storage.join(self._folder, f"{batch.id}.json")
+        self._write(path, {"format": FORMAT, "batch": batch.id, "rows": rows})
+        return rows
+
+    def committed(self) -> set[str]:
+        """List the paths of the commit records so far."""
+        if storage.is_local(self._folder) and not storage.exists(self._folder):
+            return set()
+        return {file.path for file in storage.list_folder(self._folder)}
+
+    def read(self, path: str) -> list[Row]:
+        """Read the rows of one commit record."""
+        return json.loads(storage.read(path))["rows"]
+
+    def rows(self) -> Iterator[Row]:
+        """Read all rows, batch by batch."""
+        for path in sorted(self.committed()):
+            yield from self.read(path)
+
+    def finish(self) -> None:
+        """Drop the folder of temporary files."""
+        storage.delete(self._scratch)
+
+    def write_result(self, name: str, data: bytes) -> None:
+        """Write one of the files that are made from the ledger into the output folder."""
+        storage.write(storage.join(self.output, name), data, scratch=self._scratch)
+
+    def _write(self, path: str, content: Any) -> None:
+        text = json.dumps(content, indent=0, ensure_ascii=True, allow_nan=False)
+        storage.write(path, text.encode(), scratch=self._scratch)
+
+
+def row(record: Record) -> Row:
+    """Give what the ledger keeps of a record. It depends on the record alone, not on when or where
+    it was made, so the same job writes the same rows."""
+    source, form, derivative = record.source, record.form, record.derivative
+    result: Row = {
+        "key": record.key,
+        "status": FAILED if record.failure else RESTORED,
+        "source": source.path,
+        "source_bytes": source.size,
+        "source_modified": source.modified,
+        "source_sha256": record.sha256,
+        "format": form.format if form else None,
+        "mode": form.mode if form else None,
+        "width": derivative.width if derivative else None,
+        "height": derivative.height if derivative else None,
+        "derivative": derivative.path if derivative else None,
+        "derivative_bytes": derivative.size if derivative else None,
+        "derivative_sha256": derivative.sha256 if derivative else None,
+        "warnings": list(record.warnings),
+        "metrics": dict(record.metrics),
+    }
+    if failure := record.failure:
+        result["failure"] = {
+            "stage": failure.stage,
+            "error": failure.error,
+            "message": failure.message,
+        }
+    return result
+
+
+class Commit(beam.PTransform):
+    """Commit batches to the ledger; give one number for each: its rows.
+
+    Args:
+        output: the output folder.
+    """
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self.output = output
+
+    def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[int]:
+        """Write the records."""
+        return batches | beam.ParDo(_CommitDoFn(self.output)).with_output_types(int)
+
+
+class _CommitDoFn(beam.DoFn):
+    def __init__(self, output: str) -> None:
+        self.output = output
+        self.counters = {status: Metrics.counter("heliograph", status) for status in STATUSES}
+
+    def process(self, batch: Batch) -> Iterable[int]:
+        rows = Ledger(self.output).commit(batch)
+        for committed in rows:
+            self.counters[committed["status"]].inc()
+        yield len(rows)

@@ -1,0 +1,94 @@
+"""Show how far a job is, read from the ledger's commit records on whatever runner there is."""
+
+import logging
+import sys
+import threading
+import time
+from types import TracebackType
+
+from pipeline.ledger import FAILED, Ledger
+
+log = logging.getLogger("heliograph")
+
+_LOOK_EVERY = 0.5  # seconds
+_SAY_EVERY = 5.0
+
+
+class Progress:
+    """A progress bar on a terminal, a line every few seconds elsewhere, while the block runs.
+
+    Args:
+        ledger: of the job's output.
+        planned: how many records it has.
+    """
+
+    def __init__(self, ledger: Ledger, planned: int) -> None:
+        self._ledger = ledger
+        self._planned = planned
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._seen: set[str] = set()
+        self._done = self._failed = 0
+
+    def __enter__(self) -> "Progress":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        (self._draw if sys.stderr.isatty() else self._tell)()
+
+    def _look(self) -> None:
+        try:
+            for path in self._ledger.committed() - self._seen:
+                rows = self._ledger.read(path)
+                self._seen.add(path)
+                self._done += len(rows)
+                self._failed += sum(row["status"] == FAILED for row in rows)
+        except (OSError, ValueError) as error:
+            log.debug("the ledger could not be read for progress, next time it may: %s", error)
+
+    def _tell(self) -> None:
+        started = said = time.monotonic()
+        while not self._stop.wait(_LOOK_EVERY):
+            now = time.monotonic()
+            if now - said >= _SAY_EVERY:
+                said = now
+                self._look()
+                rate = self._done / (now - started)
+                log.info(
+                    "%d of %d images, %d failed, %.1f images/s",
+                    self._done,
+                    self._planned,
+                    self._failed,
+                    rate,
+                )
+
+    def _draw(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("images, {task.fields[failed]} failed,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        )
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("", total=self._planned, failed=0)
+            while True:
+                stopped = self._stop.wait(_LOOK_EVERY)
+                self._look()
+                bar.update(task, completed=self._done, failed=self._failed)
+                if stopped:
+                    return

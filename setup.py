@@ -1,0 +1,47 @@
+"""The heliograph distribution."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "heliograph.py").read_text("utf-8")).group(1)
+
+setup(
+    name="heliograph",
+    version=VERSION,
+    description="Restore photographic archives with TensorFlow SavedModels on Apache Beam",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    py_modules=["heliograph"],
+    packages=find_packages(include=["pipeline*", "transforms*", "models*"]),
+    package_data={"models.zoo": ["*/*", "*/*/*"]},
+    install_requires=[
+        "apache-beam[tfrecord]>=2.77,<3",
+        "keras>=3.10,<4",
+        "numpy>=1.26",
+        "opencv-python-headless>=4.10",
+        "pillow>=12",
+        "pyarrow>=18",
+        "rich>=13",
+        "scikit-image>=0.25",
+        "tensorflow>=2.18",
+        # Colour spaces inside serving graphs; only its pure TensorFlow operations are used.
+        "tensorflow-io>=0.37.1",
+    ],
+    extras_require={
+        "dev": ["hypothesis>=6.100", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.11"],
+    },
+    entry_points={"console_scripts": ["heliograph = heliograph:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Multimedia :: Graphics",
+    ],
+)

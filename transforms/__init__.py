@@ -1,0 +1,1 @@
+"""Records and batches, and what happens to them: pure functions, and thin Beam transforms."""

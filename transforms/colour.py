@@ -1,0 +1,72 @@
+"""Colour spaces of models on whole arrays: to a model's input, and its chroma back to a master."""
+
+import cv2
+import numpy as np
+
+_ROWS = 1 << 20  # pixels converted at a time, so that a large scan needs no float copy of itself
+
+
+def to_unit(pixels: np.ndarray) -> np.ndarray:
+    """Scale uint8 or uint16 pixels to float32 [0, 1]."""
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def from_unit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Clip and round float [0, 1] to uint8 or uint16."""
+    white = np.iinfo(dtype).max
+    return np.rint(np.clip(values, 0, 1) * np.float32(white)).astype(dtype)
+
+
+def with_channels(values: np.ndarray, channels: int) -> np.ndarray:
+    """Turn [..., 1] into [..., 3] by repeating, and [..., 3] into [..., 1] by BT.601 luma."""
+    if values.shape[-1] == channels:
+        return values
+    if channels == 3:
+        return np.repeat(values, 3, axis=-1)
+    luma = values @ np.array([0.299, 0.587, 0.114], np.float32)
+    return luma[..., None].astype(values.dtype, copy=False)
+
+
+def lightness(unit: np.ndarray) -> np.ndarray:
+    """Give CIE L* (0-100, D65) as float32 [H, W] of sRGB or gray float32 [0, 1] [H, W, 1 or 3]."""
+    return cv2.cvtColor(np.ascontiguousarray(with_channels(unit, 3)), cv2.COLOR_RGB2Lab)[..., 0]
+
+
+def shrunken_lightness(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Give CIE L* as float32 [height, width, 1] of an image of any size, by area averaging."""
+    # The average is taken before L*, in the type of the pixels: a scan is never a float array whole.
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return lightness(to_unit(small.reshape(height, width, -1)))[..., None]
+
+
+def join_chroma(pixels: np.ndarray, chroma: np.ndarray) -> np.ndarray:
+    """Give the master's lightness at full resolution the chroma that a model predicted.
+
+    Args:
+        pixels: uint8 or uint16 [H, W, 1 or 3], of which L* is kept.
+        chroma: float32 [h, w, 2], CIE a*b*, of any size; resampled bilinearly.
+
+    Returns:
+        RGB of the type of `pixels`, [H, W, 3]; colours outside sRGB are clipped.
+    """
+    height, width = pixels.shape[:2]
+    result = np.empty((height, width, 3), pixels.dtype)
+    step = max(1, _ROWS // width)
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        lab = np.empty((rows.stop - top, width, 3), np.float32)
+        lab[..., 0] = lightness(to_unit(pixels[rows]))
+        lab[..., 1:] = _resampled_rows(chroma, rows, height, width)
+        result[rows] = from_unit(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB), pixels.dtype)
+    return result
+
+
+def _resampled_rows(chroma: np.ndarray, rows: slice, height: int, width: int) -> np.ndarray:
+    """Resample some rows of [h, w, 2] to [len(rows), width, 2], pixel centres aligned."""
+    last = chroma.shape[0] - 1
+    at = (np.arange(rows.start, rows.stop) + 0.5) * (chroma.shape[0] / height) - 0.5
+    at = np.clip(at, 0, last).astype(np.float32)
+    above = np.floor(at).astype(np.intp)
+    share = (at - above)[:, None, None]
+    lines = chroma[above] * (1 - share) + chroma[np.minimum(above + 1, last)] * share
+    return cv2.resize(lines, (width, len(lines)), interpolation=cv2.INTER_LINEAR)

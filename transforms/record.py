@@ -1,0 +1,187 @@
+"""What travels: a source to read, a record of one image, a batch of records, and its plan."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from transforms.codec import Form
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a record is read from, as the planner saw it.
+
+    Attributes:
+        key: the record's stable id inside the archive: its relative path, with forward slashes.
+        path: where to read it, for Beam's FileSystems.
+        size: bytes.
+        modified: seconds since 1970, in UTC.
+    """
+
+    key: str
+    path: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a record has no derivative: the stage it failed in, the type of error, the reason."""
+
+    stage: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One image and all that is known of it; each stage adds its own.
+
+    Attributes:
+        source: where it comes from.
+        sha256: of the encoded master, in hexadecimal.
+        encoded: the bytes of the master, until they are decoded.
+        form: how the master was encoded, and what to write back beside the pixels.
+        pixels: uint8 or uint16 [H, W, C], C 1 or 3, upright; degraded where that was asked.
+        alpha: [H, W] of the same type, kept aside.
+        reference: the pixels before degradation, where there was any.
+        mask: bool [H, W], True where the degradation took pixels away.
+        restored: the model's result, in the type of `pixels`.
+        metrics: scores by name; None where a score is not defined for this image.
+        derivative: what was written: its path below the output, bytes and digest.
+        warnings: what a person should know of this record.
+        failure: set when a stage failed; later stages pass the record on.
+    """
+
+    source: Source
+    sha256: str | None = None
+    encoded: bytes | None = None
+    form: "Form | None" = None
+    pixels: np.ndarray | None = None
+    alpha: np.ndarray | None = None
+    reference: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    restored: np.ndarray | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    derivative: "Derivative | None" = None
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+    @property
+    def key(self) -> str:
+        """The record's stable id inside the archive."""
+        return self.source.key
+
+    def replace(self, **changes: Any) -> "Record":
+        """Copy the record with some attributes changed."""
+        return dataclasses.replace(self, **changes)
+
+    def failed(self, stage: str, error: BaseException) -> "Record":
+        """Copy the record with its failure, and without the pixels nobody will need."""
+        message = " ".join(str(error).split()) or type(error).__name__
+        return Record(
+            source=self.source,
+            sha256=self.sha256,
+            warnings=self.warnings,
+            failure=Failure(stage, type(error).__name__, message),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Derivative:
+    """A written image: path below the output's images folder, bytes, SHA-256, width, height."""
+
+    path: str
+    size: int
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The unit of work: the records of one spec, read, restored, written and committed as one."""
+
+    id: str
+    records: tuple[Record, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the encoded masters and of all arrays."""
+        return sum(
+            len(held) if isinstance(held, bytes) else held.nbytes
+            for record in self.records
+            for held in (
+                record.encoded,
+                record.pixels,
+                record.alpha,
+                record.reference,
+                record.mask,
+                record.restored,
+            )
+            if held is not None
+        )
+
+    @property
+    def failures(self) -> int:
+        """How many of the records have failed so far."""
+        return sum(record.failure is not None for record in self.records)
+
+    def map(self, stage: str, function: Callable[[Record], Record]) -> "Batch":
+        """Apply `function` to every record that has not failed.
+
+        A record on which it raises carries its failure from here on: no image can fail a batch.
+        """
+        return Batch(self.id, tuple(_apply(stage, function, record) for record in self.records))
+
+
+def _apply(stage: str, function: Callable[[Record], Record], record: Record) -> Record:
+    if record.failure:
+        return record
+    try:
+        return function(record)
+    except Exception as error:  # counted, committed and reported as this record's failure
+        return record.failed(stage, error)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpec:
+    """What to read for one batch. The only thing that Beam ever shuffles on the way to the pixels.
+
+    Attributes:
+        sources: the records to read, in the order of their keys.
+        pixels: an estimate of their pixels, for sharing the work out evenly.
+    """
+
+    sources: tuple[Source, ...]
+    pixels: int
+
+    @property
+    def id(self) -> str:
+        """A name that depends on the keys alone: the same plan gives the same commit records."""
+        keys = "\0".join(source.key for source in self.sources)
+        return hashlib.sha256(keys.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Write the spec as one line, so that no runner has to pickle it."""
+        sources = [dataclasses.astuple(source) for source in self.sources]
+        return json.dumps({"sources": sources, "pixels": self.pixels})
+
+    @classmethod
+    def from_json(cls, text: str) -> "BatchSpec":
+        """Read what `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(tuple(Source(*source) for source in fields["sources"]), fields["pixels"])
+
+    def batch(self) -> Batch:
+        """Give the batch of records with nothing read yet."""
+        return Batch(self.id, tuple(Record(source=source) for source in self.sources))

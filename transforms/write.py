@@ -1,0 +1,72 @@
+"""Encode derivatives and write them, each whole or not at all."""
+
+import hashlib
+import posixpath
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from transforms import codec, storage
+from transforms.record import Batch, Derivative, Record
+from transforms.stage import Stage
+
+IMAGES = "images"
+SCRATCH = ".tmp"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How derivatives are written.
+
+    Attributes:
+        format: a key of `codec.FORMATS`, or None for each master's own.
+        quality: of JPEG and lossy WebP, 1-100.
+    """
+
+    format: str | None = None
+    quality: int = codec.DEFAULT_QUALITY
+
+    def name(self, key: str) -> str:
+        """Give the derivative's path below `images/`: the key, with a second extension where the
+        first is another format's, so that a.png and a.jpg cannot meet."""
+        if self.format is None:
+            return key
+        extensions = codec.FORMATS[self.format].extensions
+        return key if posixpath.splitext(key)[1].lower() in extensions else key + extensions[0]
+
+
+def write_record(record: Record, output: str, encoding: Encoding) -> Record:
+    """Write a record's restored pixels, or its degraded ones where nothing was to be restored.
+
+    Raises:
+        CodecError: the format cannot hold them.
+        StorageError: they could not be written; nothing new is left under the name.
+    """
+    pixels = record.pixels if record.restored is None else record.restored
+    data = codec.encode(
+        record.form, pixels, record.alpha, format=encoding.format, quality=encoding.quality
+    )
+    name = encoding.name(record.key)
+    storage.write(storage.join(output, IMAGES, name), data, scratch=storage.join(output, SCRATCH))
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(data).hexdigest()
+    return record.replace(derivative=Derivative(name, len(data), digest, width, height))
+
+
+class Write(beam.PTransform):
+    """Write the derivatives of batches to OUTPUT/images.
+
+    Args:
+        output: the output folder.
+        encoding: format and quality.
+    """
+
+    def __init__(self, output: str, encoding: Encoding) -> None:
+        super().__init__()
+        self.output = output
+        self.encoding = encoding
+
+    def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
+        """Run the stage."""
+        output, encoding = self.output, self.encoding
+        return batches | Stage("write", lambda record: write_record(record, output, encoding))
