@@ -108,7 +108,8 @@ class Contract:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise ContractError(
-                f"{where} has unknown fields {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+                f"{where} has unknown fields {', '.join(unknown)}; "
+                f"known: {', '.join(sorted(known))}"
             )
         for name in ("input_range", "output_range", "size"):
             if isinstance(fields.get(name), list):

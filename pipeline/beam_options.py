@@ -31,7 +31,7 @@ def add_to(parser: argparse.ArgumentParser) -> set[str]:
     for options in PipelineOptions.__subclasses__():
         if options is not HeliographOptions:
             before = len(parser._actions)
-            options._add_argparse_args(parser)
+            options._add_argparse_args(parser)  # type: ignore[arg-type]
             for action in parser._actions[before:]:
                 action.help = argparse.SUPPRESS
     return own

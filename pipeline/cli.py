@@ -14,7 +14,7 @@ from pipeline.options import add_options
 log = logging.getLogger("heliograph")
 
 _EPILOG = """\
-Every option of Apache Beam is understood too, such as --runner FlinkRunner --flink_master HOST:PORT.
+All options of Apache Beam are understood too: --runner FlinkRunner --flink_master HOST:PORT ...
 
 exit codes:
   0  all well
@@ -128,7 +128,7 @@ def _job(
     except job.JobError as error:
         log.error("%s", error)
         return job.ExitCode.USAGE
-    except job.JobCrashed as error:
+    except job.JobCrashedError as error:
         log.error("%s", error)
         return job.ExitCode.CRASHED
     except KeyboardInterrupt:

@@ -1,10 +1,10 @@
 """The whole Beam graph of a job, on one page.
 
-    plan -> Reshuffle -> Read -> Decode -> Degrade? -> Restore? -> Measure -> Write -> Commit -> Summarise
-            (specs)      \\______________ one fused stage, pixels never leave it _______/    (counts)
+    plan - Reshuffle - Read - Decode - Degrade? - Restore? - Measure - Write - Commit - Summarise
+    (specs: tiny)      one fused stage: pixels never leave it                   (counts: tiny)
 
-Only batch specs, a few kilobytes each, and counts are ever shuffled. A record that fails carries its
-failure to the ledger; a batch is read, written and committed as one.
+Only batch specs, a few kilobytes each, and counts are ever shuffled. A record that fails carries
+its failure on to the ledger; a batch is read, written and committed as one.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from models.handler import SavedModelHandler
-from pipeline.options import Job
 from pipeline.ledger import Commit
+from pipeline.options import Job
 from pipeline.summary import Summarise
 from transforms.degrade import Degrade
 from transforms.measure import Measure

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
@@ -54,7 +54,7 @@ class JobError(ValueError):
     """A job that cannot be run as it was asked for, and what to do: nothing has been done yet."""
 
 
-class JobCrashed(RuntimeError):
+class JobCrashedError(RuntimeError):
     """A job that did not come to its end, and what is known of it."""
 
 
@@ -110,11 +110,18 @@ def make_job(args: argparse.Namespace) -> Job:
         encoding=encoding,
         max_pixels=args.max_pixels,
         budget=Budget(args.batch_size, args.batch_bytes, args.batch_pixels),
-        workers=args.workers or os.cpu_count() or 1,
+        workers=args.workers or _cores(),
         overwrite=args.overwrite,
         digest=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         facts=facts,
     )
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _model_facts(model: str, contract_file: str | None, tile: int) -> dict[str, Any]:
@@ -168,17 +175,19 @@ def run(job: Job, options: PipelineOptions) -> Result:
 
     Raises:
         JobError: the archive is missing or empty, or the output is not ours to write to.
-        JobCrashed: a worker died, or records are unaccounted for.
+        JobCrashedError: a worker died, or records are unaccounted for.
     """
     ledger = Ledger(job.output)
     try:
-        _claim(ledger, job)
+        replacing = _may_write(ledger, job)
         plan = make_plan(job.archives, job.budget, job.workers)
         _check_names(plan, job.encoding)
     except (PlanError, LedgerError, storage.StorageError) as error:
         raise JobError(str(error)) from error
     _say_left_out(plan)
     try:
+        if replacing:
+            storage.delete(storage.join(job.output, IMAGES))
         ledger.begin(
             {
                 "digest": job.digest,
@@ -197,7 +206,7 @@ def run(job: Job, options: PipelineOptions) -> Result:
     summary = json.loads(storage.read(storage.join(job.output, "summary.json")))
     accounted = sum(summary[status] for status in STATUSES)
     if summary["planned"] != accounted:
-        raise JobCrashed(
+        raise JobCrashedError(
             f"{summary['planned']} images were planned but {accounted} are accounted for in "
             f"{job.output}; run the same command again"
         )
@@ -224,8 +233,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _claim(ledger: Ledger, job: Job) -> None:
-    """Make sure that what is in the output may be written over."""
+def _may_write(ledger: Ledger, job: Job) -> bool:
+    """Make sure that what is in the output may be written over; say whether it must go first."""
     before = ledger.job()
     if before is None:
         if storage.is_local(job.output) and os.path.isdir(job.output) and os.listdir(job.output):
@@ -233,15 +242,15 @@ def _claim(ledger: Ledger, job: Job) -> None:
                 f"the output {job.output} is not empty and no earlier job of ours: "
                 "choose a new or empty folder"
             )
-        return
+        return False
     if before.get("digest") == job.digest:
-        return  # the same job writes the same bytes to the same places
+        return False  # the same job writes the same bytes to the same places
     if not job.overwrite:
         raise LedgerError(
             f"the output {job.output} holds the results of another job "
             "(other model, recipe, seed or encoding): choose another folder, or say --overwrite"
         )
-    storage.delete(storage.join(job.output, IMAGES))
+    return True
 
 
 def _check_names(plan: Plan, encoding: Encoding) -> None:
@@ -271,14 +280,15 @@ def _execute(job: Job, options: PipelineOptions, plan: Plan) -> None:
         graph.build(pipeline, job, plan.specs)
         pipeline.run().wait_until_finish()
         return
-    with _local_runner(job) as runner:
+    options.view_as(DirectOptions).direct_num_workers = job.workers
+    with _local_runner() as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)
         graph.build(pipeline, job, plan.specs)
         pipeline.run().wait_until_finish()
 
 
 @contextmanager
-def _local_runner(job: Job) -> Iterator[FnApiRunner]:
+def _local_runner() -> Iterator[FnApiRunner]:
     """Give the FnApiRunner with worker processes whose chatter goes to a file until they crash."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
@@ -296,7 +306,7 @@ def _local_runner(job: Job) -> Iterator[FnApiRunner]:
         said = chatter.read_text(errors="replace") if chatter.exists() else ""
         log.debug("the workers said:\n%s", said)
         last = "\n".join(said.splitlines()[-5:])
-        raise JobCrashed(
+        raise JobCrashedError(
             f"the job stopped before its end: {_root_cause(error)}"
             + (f"\nlast words of the workers:\n{last}" if last else "")
         ) from error

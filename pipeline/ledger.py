@@ -102,7 +102,8 @@ class Ledger:
 
 def row(record: Record) -> Row:
     """Give what the ledger keeps of a record. It depends on the record alone, not on when or where
-    it was made, so the same job writes the same rows."""
+    it was made, so the same job writes the same rows.
+    """
     source, form, derivative = record.source, record.form, record.derivative
     result: Row = {
         "key": record.key,

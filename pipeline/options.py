@@ -196,7 +196,7 @@ OPTIONS: tuple[Option, ...] = (
         "--workers",
         type=whole(1),
         metavar="N",
-        help="worker processes of the local runner (default: one per core)",
+        help="worker processes on this machine (default: one per core)",
     ),
     _option(
         "--overwrite",

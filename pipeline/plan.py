@@ -83,7 +83,7 @@ def find_sources(archives: Sequence[str]) -> tuple[list[Source], dict[str, int]]
     Raises:
         PlanError: an archive is missing, or none holds an image.
     """
-    listed = {}
+    listed: dict[str, list[storage.File]] = {}
     for archive in archives:
         root, files = _list(archive)
         if not files:
@@ -135,9 +135,11 @@ def _list(archive: str) -> tuple[str, list[storage.File]]:
 
 
 def _common(roots: list[str]) -> str:
-    if len(roots) == 1:
-        return roots[0]
-    shared = os.path.commonprefix([root.split("/") for root in roots])
+    shared = []
+    for parts in zip(*(root.split("/") for root in roots), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
     return "/".join(shared)
 
 

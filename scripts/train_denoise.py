@@ -47,7 +47,7 @@ def held_out(key: str, share: float = 0.02) -> bool:
 def add_noise(rng: np.random.Generator, clean: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Add Gaussian noise of `sigma` (0-255 scale) to [0, 1] images; half are stored as 8 bits.
 
-    Scans hold clipped, rounded noise; the published tables (BM3D, DnCNN, FFDNet) leave it unclipped.
+    Scans hold clipped, rounded noise; the published tables (BM3D, DnCNN, FFDNet) do not.
     """
     noise = rng.standard_normal(clean.shape, dtype=np.float32)
     noisy = clean + noise * (sigma[:, None, None, None] / 255).astype(np.float32)
@@ -138,10 +138,11 @@ def train(args, photographs) -> keras.Model:
 
 
 def main() -> None:
+    """Train, export, and print what a model card needs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path, help="folder of photographs")
     parser.add_argument("savedmodel", type=Path, help="folder to export to")
-    parser.add_argument("--work", type=Path, default=Path("."), help="where weights are kept")
+    parser.add_argument("--work", type=Path, default=Path(), help="where weights are kept")
     parser.add_argument("--steps", type=int, default=24_000)
     parser.add_argument("--batch", type=int, default=32, help="patches a step")
     parser.add_argument("--patch", type=int, default=64, help="pixels a side")

@@ -101,7 +101,7 @@ def encode(
     pixels: np.ndarray,
     alpha: np.ndarray | None = None,
     *,
-    format: str | None = None,
+    name: str | None = None,
     quality: int = DEFAULT_QUALITY,
 ) -> bytes:
     """Encode a derivative as its master was, with the master's metadata.
@@ -110,13 +110,13 @@ def encode(
         form: of the master.
         pixels: uint8 or uint16 [H, W, 1 or 3]; three channels make a gray master's derivative RGB.
         alpha: [H, W] of the same type.
-        format: a key of `FORMATS`; None for the master's own.
+        name: the format, a key of `FORMATS`; None for the master's own.
         quality: of JPEG and lossy WebP, 1-100.
 
     Raises:
         CodecError: the format cannot hold these pixels.
     """
-    name = format or form.format
+    name = name or form.format
     image, icc = _image(form, pixels, alpha, name)
     options = FORMATS[name].options(form, quality)
     metadata = {"icc_profile": icc, "exif": form.exif, "dpi": form.dpi}
@@ -165,7 +165,7 @@ def _opened(file: BinaryIO) -> Iterator[Image.Image]:
         yield image
 
 
-def _refuse_cut_depth(image: Image.Image) -> None:
+def _refuse_cut_depth(image: Any) -> None:
     # Pillow opens 16-bit colour as 8-bit without a word; only the raw mode of its tiles tells.
     raw = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     deep = any(isinstance(arg, str) and ";16" in arg for args in raw for arg in args)
@@ -176,7 +176,7 @@ def _refuse_cut_depth(image: Image.Image) -> None:
         )
 
 
-def _form(image: Image.Image, warnings: list[str]) -> tuple[Form, int]:
+def _form(image: Any, warnings: list[str]) -> tuple[Form, int]:
     name = "JPEG" if image.format == "MPO" else image.format
     orientation, exif = 1, None
     try:
@@ -221,7 +221,7 @@ def _mode(image: Image.Image) -> str:
     return image.mode
 
 
-def _notes(image: Image.Image) -> dict[str, Any]:
+def _notes(image: Any) -> dict[str, Any]:
     if image.format == "TIFF":
         return {
             "compression": image.info.get("compression", "raw"),
@@ -346,7 +346,10 @@ def _image(
     image = Image.fromarray(pixels)
     if form.mode == "CMYK" and name in ("JPEG", "TIFF"):
         if profile := _profile(form.icc, "CMYK"):
-            return ImageCms.profileToProfile(image, _SRGB, profile, outputMode="CMYK"), form.icc
+            transform = ImageCms.buildTransform(_SRGB, profile, "RGB", "CMYK")
+            converted = ImageCms.applyTransform(image, transform)
+            assert converted is not None, "a transform that is not in place gives an image"
+            return converted, form.icc
         return image.convert("CMYK"), None
     return image, icc
 

@@ -34,7 +34,7 @@ def lightness(unit: np.ndarray) -> np.ndarray:
 
 def shrunken_lightness(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Give CIE L* as float32 [height, width, 1] of an image of any size, by area averaging."""
-    # The average is taken before L*, in the type of the pixels: a scan is never a float array whole.
+    # The average is taken before L*, in the type of the pixels: no scan is ever whole in float.
     small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     return lightness(to_unit(small.reshape(height, width, -1)))[..., None]
 

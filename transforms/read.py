@@ -25,6 +25,7 @@ def decode_record(record: Record, max_pixels: int = codec.DEFAULT_MAX_PIXELS) ->
     Raises:
         CodecError: it is not an image, is broken, too large, or of a depth that would be cut.
     """
+    assert record.encoded is not None, f"{record.key} has not been read"
     decoded = codec.decode(record.encoded, max_pixels=max_pixels)
     return record.replace(
         encoded=None,

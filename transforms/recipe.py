@@ -34,7 +34,8 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Steps to apply from left to right. `str(recipe)` is its canonical text, with every parameter
-    said: `parse_recipe` reads it back to an equal recipe, and it is what enters digests."""
+    said: `parse_recipe` reads it back to an equal recipe, and it is what enters digests.
+    """
 
     steps: tuple[Step, ...]
 

@@ -74,6 +74,12 @@ class Record:
     failure: Failure | None = None
 
     @property
+    def image(self) -> np.ndarray:
+        """The pixels, of a record that has been decoded."""
+        assert self.pixels is not None, f"{self.key} has not been decoded"
+        return self.pixels
+
+    @property
     def key(self) -> str:
         """The record's stable id inside the archive."""
         return self.source.key

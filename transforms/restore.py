@@ -146,7 +146,7 @@ def restore_batch(batch: Batch, model: LoadedModel, tile: int = DEFAULT_TILE) ->
 
 def _restore(records: list[Record], model: LoadedModel, tile: int) -> list[Record]:
     try:
-        images = [record.pixels for record in records]
+        images = [record.image for record in records]
         restored = restore_images(images, model, model.contract, tile)
     except Exception as error:  # counted, committed and reported as a record's failure
         if len(records) == 1:
@@ -161,14 +161,14 @@ def _stacks(batch: Batch) -> Iterable[list[int]]:
     groups: dict[tuple, list[int]] = {}
     for index, record in enumerate(batch.records):
         if record.failure is None:
-            groups.setdefault((record.pixels.shape, record.pixels.dtype), []).append(index)
+            groups.setdefault((record.image.shape, record.image.dtype), []).append(index)
     for (shape, _), indices in groups.items():
         count = max(1, _STACK // (shape[0] * shape[1]))
         for start in range(0, len(indices), count):
             yield indices[start : start + count]
 
 
-class BatchHandler(ModelHandler[Batch, Batch, LoadedModel]):
+class BatchHandler(ModelHandler[Record, Batch, LoadedModel]):
     """Serve batches that are ready-made: what RunInference gets is what the model is run on.
 
     Args:
@@ -185,7 +185,7 @@ class BatchHandler(ModelHandler[Batch, Batch, LoadedModel]):
         """Load the SavedModel, once for each worker process."""
         return self.handler.load_model()
 
-    def run_inference(
+    def run_inference(  # type: ignore[override]  # Beam calls what it hands on a Sequence
         self, batch: Batch, model: LoadedModel, inference_args: Mapping[str, Any] | None = None
     ) -> Iterable[Batch]:
         """Restore one batch."""
@@ -195,7 +195,7 @@ class BatchHandler(ModelHandler[Batch, Batch, LoadedModel]):
         """Say that the elements are batches already."""
         return True
 
-    def get_num_bytes(self, batch: Batch) -> int:
+    def get_num_bytes(self, batch: Batch) -> int:  # type: ignore[override]
         """Count the bytes of the arrays."""
         return batch.nbytes
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def spans(
         )
         step = (window - shared) // multiple * multiple
     starts = [*range(0, length - window, step), length - window]
-    seams = [(second + first + window) // 2 for first, second in zip(starts, starts[1:])]
+    seams = [(second + first + window) // 2 for first, second in pairwise(starts)]
     half = BLEND // 2
     result = []
     for index, start in enumerate(starts):

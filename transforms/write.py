@@ -28,7 +28,8 @@ class Encoding:
 
     def name(self, key: str) -> str:
         """Give the derivative's path below `images/`: the key, with a second extension where the
-        first is another format's, so that a.png and a.jpg cannot meet."""
+        first is another format's, so that a.png and a.jpg cannot meet.
+        """
         if self.format is None:
             return key
         extensions = codec.FORMATS[self.format].extensions
@@ -42,9 +43,10 @@ def write_record(record: Record, output: str, encoding: Encoding) -> Record:
         CodecError: the format cannot hold them.
         StorageError: they could not be written; nothing new is left under the name.
     """
-    pixels = record.pixels if record.restored is None else record.restored
+    pixels = record.image if record.restored is None else record.restored
+    assert record.form is not None, f"{record.key} has not been decoded"
     data = codec.encode(
-        record.form, pixels, record.alpha, format=encoding.format, quality=encoding.quality
+        record.form, pixels, record.alpha, name=encoding.format, quality=encoding.quality
     )
     name = encoding.name(record.key)
     storage.write(storage.join(output, IMAGES, name), data, scratch=storage.join(output, SCRATCH))

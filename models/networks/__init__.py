@@ -1,1 +1,1 @@
-"""Networks in plain Keras 3: they train on any Keras backend; TensorFlow exports and serves them."""
+"""Networks in plain Keras 3, for any Keras backend; TensorFlow exports and serves them."""

@@ -42,6 +42,7 @@ def unet(
         channels: image channels, in and out.
         widths: channels at 1/2, 1/4, 1/8 … of the image's size.
         blocks: residual blocks per scale, on the way down and again on the way up.
+        name: of the Keras model.
 
     Returns:
         A model from float32 [N, H, W, channels] (values of an image in [0, 1]; H and W multiples

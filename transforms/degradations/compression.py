@@ -17,5 +17,6 @@ def jpeg(pixels: np.ndarray, rng: np.random.Generator, *, quality: int) -> Damag
     done, data = cv2.imencode(".jpg", eight[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"JPEG cannot hold an image of shape {pixels.shape}")
-    decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED).reshape(pixels.shape)[..., ::-1]
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), np.uint8)
+    decoded = decoded.reshape(pixels.shape)[..., ::-1]
     return Damaged(decoded if pixels.dtype == np.uint8 else decoded.astype(np.uint16) * 257)

@@ -15,7 +15,11 @@ def mse(image: np.ndarray, reference: np.ndarray) -> float:
     """Mean squared error over all samples, with white as 1.
 
     Args:
-        image, reference: uint8 or uint16 [H, W, C], of one shape and type.
+        image: uint8 or uint16 [H, W, C].
+        reference: of the same shape and type.
+
+    Raises:
+        ValueError: they differ in shape or type.
     """
     _check(image, reference)
     total = 0.0
