@@ -1,5 +1,8 @@
 # What a contributor can do. `make help` lists it.
-PYTHON ?= python3
+# The first of these that is a Python we run on.
+PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null \
+	&& echo $$python && break; done)
 BIN := .venv/bin
 SETUP := .venv/.set-up
 
@@ -12,6 +15,7 @@ help: ## list these targets
 setup: $(SETUP) ## make the virtual environment .venv and install everything into it
 
 $(SETUP): setup.py pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

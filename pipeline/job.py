@@ -187,7 +187,7 @@ def run(job: Job, options: PipelineOptions) -> Result:
     _say_left_out(plan)
     try:
         if replacing:
-            storage.delete(storage.join(job.output, IMAGES))
+            storage.delete_folder(storage.join(job.output, IMAGES))
         ledger.begin(
             {
                 "digest": job.digest,

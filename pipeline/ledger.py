@@ -61,8 +61,8 @@ class Ledger:
 
     def begin(self, job: dict[str, Any]) -> None:
         """Start a job anew: forget earlier commit records, and write what it is."""
-        storage.delete(self._folder)
-        storage.delete(self._scratch)
+        storage.delete_folder(self._folder)
+        storage.delete_folder(self._scratch)
         self._write(self._job, {"format": FORMAT, **job})
 
     def commit(self, batch: Batch) -> list[Row]:
@@ -89,7 +89,7 @@ class Ledger:
 
     def finish(self) -> None:
         """Drop the folder of temporary files."""
-        storage.delete(self._scratch)
+        storage.delete_folder(self._scratch)
 
     def write_result(self, name: str, data: bytes) -> None:
         """Write one of the files that are made from the ledger into the output folder."""

@@ -129,6 +129,8 @@ def _list(archive: str) -> tuple[str, list[storage.File]]:
         return root, list(storage.list_glob(archive))
     if storage.is_local(root) and os.path.isfile(root):
         return posixpath.dirname(root), list(storage.list_glob(root))
+    if storage.is_local(root) and not os.path.exists(root):
+        return root, []
     if storage.exists(storage.join(root, LEDGER, "job.json")):
         root = storage.join(root, IMAGES)  # an earlier job's output: its images, not its ledger
     return root, list(storage.list_folder(root))

@@ -22,7 +22,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from models.networks.unet import unet
+from models.networks.unet import unet, unet_margin
 
 WIDTHS, BLOCKS = (64, 64, 64), (2, 1, 1)
 SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -162,9 +162,13 @@ def main() -> None:
     model = train(args, photographs)
     minutes = (time.monotonic() - started) / 60
 
+    from models.contract import Contract
     from models.export import export  # TensorFlow is needed only from here on
 
-    export(model, args.savedmodel)
+    contract = Contract(
+        name="denoise", output="residual", multiple=2 ** len(BLOCKS), margin=unet_margin(BLOCKS)
+    )
+    export(model, args.savedmodel, contract)
     facts = {
         "parameters": model.count_params(),
         "photographs": len(photographs),

@@ -25,10 +25,19 @@ class CodecError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A file format that masters come in and derivatives go out in."""
+    """A file format that masters come in and derivatives go out in.
+
+    Attributes:
+        extensions: in lower case, the usual one first.
+        options: how Pillow is to save, from the master's form, the mode to save and the quality.
+        deep: whether it holds 16-bit gray.
+        alpha: whether it holds transparency.
+    """
 
     extensions: tuple[str, ...]
-    options: Callable[["Form", int], dict[str, Any]]
+    options: Callable[["Form", str, int], dict[str, Any]]
+    deep: bool = False
+    alpha: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +90,21 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
                 f"{width} x {height} pixels are more than the {max_pixels:,} of --max_pixels"
             )
         _refuse_cut_depth(image)
-        warnings = []
-        frames = getattr(image, "n_frames", 1)
+        warnings: list[str] = []
+        stated = dict(image.info)
+        turned = ExifTags.Base.Orientation in getattr(image, "tag_v2", {})
+        try:
+            frames = getattr(image, "n_frames", 1)
+            # Before anything more is asked: PNG may hold metadata after its pixels. On loading a
+            # TIFF Pillow turns it upright itself, and rewrites its XMP.
+            with _without_pillows_limit():
+                image.load()
+            image.info |= stated
+        except Exception as error:  # Pillow's parsers of broken files raise whatever they meet
+            raise CodecError(f"broken {image.format} data: {error}") from error
         if frames > 1:
             warnings.append(f"only the first of {frames} frames or pages is restored")
-        form, orientation = _form(image, warnings)
-        try:
-            image.load()
-        except (OSError, SyntaxError, ValueError, IndexError, struct.error) as error:
-            raise CodecError(f"broken {form.format} data: {error}") from error
+        form, orientation = _form(image, data, turned, warnings)
         pixels, alpha = _arrays(image, form)
     turn = _TURNS.get(orientation, _TURNS[1])
     alpha = None if alpha is None else np.ascontiguousarray(turn(alpha))
@@ -117,8 +132,13 @@ def encode(
         CodecError: the format cannot hold these pixels.
     """
     name = name or form.format
+    known = FORMATS[name]
+    if pixels.dtype != np.uint8 and not known.deep:
+        raise CodecError(f"{name} cannot hold 16 bits; choose another --image_format")
+    if alpha is not None and not known.alpha:
+        raise CodecError(f"{name} cannot hold transparency; choose another --image_format")
     image, icc = _image(form, pixels, alpha, name)
-    options = FORMATS[name].options(form, quality)
+    options = known.options(form, image.mode, quality)
     metadata = {"icc_profile": icc, "exif": form.exif, "dpi": form.dpi}
     options |= {key: value for key, value in metadata.items() if value is not None}
     if form.xmp:
@@ -148,18 +168,26 @@ _limit = threading.Lock()
 
 
 @contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Lift Pillow's limit of pixels, which is one for the whole process; ours is an argument."""
+    with _limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+@contextmanager
 def _opened(file: BinaryIO) -> Iterator[Image.Image]:
     try:
-        # Pillow's own limit is one for the whole process; ours is checked by the caller.
-        with _limit:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image = Image.open(file, formats=_FORMATS)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
+        with _without_pillows_limit():
+            image = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
-        raise CodecError(f"not a {', '.join(FORMATS)} file, or broken at its start") from None
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        raise CodecError(
+            f"not a {', '.join(FORMATS)} file that we can read, or broken at its start"
+        ) from None
+    except Exception as error:  # Pillow's parsers of broken files raise whatever they meet
         raise CodecError(f"broken image: {error}") from error
     with image:
         yield image
@@ -169,6 +197,10 @@ def _refuse_cut_depth(image: Any) -> None:
     # Pillow opens 16-bit colour as 8-bit without a word; only the raw mode of its tiles tells.
     raw = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     deep = any(isinstance(arg, str) and ";16" in arg for args in raw for arg in args)
+    if image.format == "TIFF":
+        deep |= max(image.tag_v2.get(258, (8,))) > 8  # BitsPerSample; planes have raw modes of 8
+    elif image.format == "PPM":
+        deep |= any(isinstance(arg, int) and arg > 255 for args in raw for arg in args)  # maxval
     if image.mode in ("I", "F") or (deep and not image.mode.startswith("I;16")):
         raise CodecError(
             f"{'32-bit' if image.mode in 'IF' else '16-bit colour'} images are not supported yet: "
@@ -176,7 +208,7 @@ def _refuse_cut_depth(image: Any) -> None:
         )
 
 
-def _form(image: Any, warnings: list[str]) -> tuple[Form, int]:
+def _form(image: Any, data: bytes, turned: bool, warnings: list[str]) -> tuple[Form, int]:
     name = "JPEG" if image.format == "MPO" else image.format
     orientation, exif = 1, None
     try:
@@ -184,8 +216,8 @@ def _form(image: Any, warnings: list[str]) -> tuple[Form, int]:
         orientation = int(tags.get(ExifTags.Base.Orientation, 1))
         if name == "TIFF":
             tags = _descriptive(tags)
-        if tags:
-            if ExifTags.Base.Orientation in tags:
+        if tags or turned:
+            if turned or ExifTags.Base.Orientation in tags:
                 tags[ExifTags.Base.Orientation] = 1
             exif = tags.tobytes()
     except (
@@ -202,6 +234,8 @@ def _form(image: Any, warnings: list[str]) -> tuple[Form, int]:
     if isinstance(xmp, str):
         xmp = xmp.encode("utf-8")
     dpi = image.info.get("dpi")
+    if name == "TIFF" and 282 not in image.tag_v2:
+        dpi = None  # Pillow's own invention of 1 dot per inch
     form = Form(
         format=name,
         mode=_mode(image),
@@ -209,7 +243,7 @@ def _form(image: Any, warnings: list[str]) -> tuple[Form, int]:
         exif=exif,
         xmp=_upright_xmp(xmp) if xmp else None,
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(dpi) else None,
-        notes=_notes(image),
+        notes=_notes(image, data),
     )
     return form, orientation
 
@@ -221,15 +255,14 @@ def _mode(image: Image.Image) -> str:
     return image.mode
 
 
-def _notes(image: Any) -> dict[str, Any]:
+def _notes(image: Any, data: bytes) -> dict[str, Any]:
     if image.format == "TIFF":
         return {
             "compression": image.info.get("compression", "raw"),
             "inverted": image.tag_v2.get(262) == 0,
         }
     if image.format == "WEBP":
-        image.fp.seek(0)
-        return {"lossless": b"VP8L" in image.fp.read(4096)}
+        return {"lossless": b"VP8L" in data[:4096]}
     return {}
 
 
@@ -254,7 +287,7 @@ def _exif(data: bytes | None) -> Image.Exif:
 
 
 def _upright_xmp(xmp: bytes) -> bytes:
-    return re.sub(rb'(tiff:Orientation(?:="|>))[2-8]', rb"\g<1>1", xmp)
+    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
 # What EXIF orientations 1-8 ask of an array [H, W, ...] (EXIF 2.32, section 4.6.4 A).
@@ -362,23 +395,23 @@ def _describes(icc: bytes | None, gray: bool) -> bool:
 # -- formats ---------------------------------------------------------------------------------------
 
 
-def _jpeg(form: Form, quality: int) -> dict[str, Any]:
+def _jpeg(form: Form, mode: str, quality: int) -> dict[str, Any]:
     return {"quality": quality, "subsampling": "4:4:4"}
 
 
-def _webp(form: Form, quality: int) -> dict[str, Any]:
+def _webp(form: Form, mode: str, quality: int) -> dict[str, Any]:
     if form.notes.get("lossless", form.format != "WEBP" and form.format != "JPEG"):
         return {"lossless": True, "exact": True}
     return {"quality": quality}
 
 
-def _tiff(form: Form, quality: int) -> dict[str, Any]:
+def _tiff(form: Form, mode: str, quality: int) -> dict[str, Any]:
     # What cannot hold continuous tone, or is lossy, gives way to deflate, which is lossless.
     if _NESTED & set(_exif(form.exif)):
         return {"compression": "raw"}  # Pillow's compressing writer cannot store an EXIF directory
     kept = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"}
     compression = form.notes.get("compression", "tiff_adobe_deflate")
-    bilevel = form.mode == "1" and compression in {"group3", "group4", "tiff_ccitt"}
+    bilevel = mode == "1" and compression in {"group3", "group4", "tiff_ccitt"}
     return {"compression": compression if compression in kept or bilevel else "tiff_adobe_deflate"}
 
 
@@ -411,18 +444,18 @@ _XMP: dict[str, Callable[[bytes, bytes | None], dict[str, Any]]] = {
 }
 
 
-def _plain(form: Form, quality: int) -> dict[str, Any]:
+def _plain(form: Form, mode: str, quality: int) -> dict[str, Any]:
     return {}
 
 
 FORMATS: dict[str, Format] = {
     "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), _jpeg),
-    "PNG": Format((".png",), _plain),
-    "TIFF": Format((".tif", ".tiff"), _tiff),
-    "WEBP": Format((".webp",), _webp),
-    "GIF": Format((".gif",), _plain),
+    "PNG": Format((".png",), _plain, deep=True, alpha=True),
+    "TIFF": Format((".tif", ".tiff"), _tiff, deep=True, alpha=True),
+    "WEBP": Format((".webp",), _webp, alpha=True),
+    "GIF": Format((".gif",), _plain, alpha=True),
     "BMP": Format((".bmp",), _plain),
-    "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), _plain),
+    "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), _plain, deep=True),
 }
 _FORMATS = list(FORMATS)
 

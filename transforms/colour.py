@@ -27,9 +27,24 @@ def with_channels(values: np.ndarray, channels: int) -> np.ndarray:
     return luma[..., None].astype(values.dtype, copy=False)
 
 
+def linear(unit: np.ndarray) -> np.ndarray:
+    """Decode sRGB [0, 1] to linear light, by the curve of IEC 61966-2-1."""
+    # OpenCV's own RGB2Lab reads this curve from a table, which leaves 513 levels of lightness.
+    return np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4).astype(
+        np.float32
+    )
+
+
+def encoded(light: np.ndarray) -> np.ndarray:
+    """Encode linear light as sRGB [0, 1], clipping what sRGB cannot hold."""
+    light = np.clip(light, 0, 1)
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
 def lightness(unit: np.ndarray) -> np.ndarray:
     """Give CIE L* (0-100, D65) as float32 [H, W] of sRGB or gray float32 [0, 1] [H, W, 1 or 3]."""
-    return cv2.cvtColor(np.ascontiguousarray(with_channels(unit, 3)), cv2.COLOR_RGB2Lab)[..., 0]
+    light = linear(with_channels(unit, 3))
+    return cv2.cvtColor(light, cv2.COLOR_LRGB2Lab)[..., 0]
 
 
 def shrunken_lightness(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -57,7 +72,8 @@ def join_chroma(pixels: np.ndarray, chroma: np.ndarray) -> np.ndarray:
         lab = np.empty((rows.stop - top, width, 3), np.float32)
         lab[..., 0] = lightness(to_unit(pixels[rows]))
         lab[..., 1:] = _resampled_rows(chroma, rows, height, width)
-        result[rows] = from_unit(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB), pixels.dtype)
+        light = cv2.cvtColor(lab, cv2.COLOR_Lab2LRGB)
+        result[rows] = from_unit(encoded(light), pixels.dtype)
     return result
 
 

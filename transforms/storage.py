@@ -131,7 +131,7 @@ def write(path: str, data: bytes, scratch: str) -> None:
         with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(data)
         if is_local(path):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         FileSystems.rename([temporary], [path])
         size = FileSystems.get_filesystem(path).size(path)
         if size != len(data):
@@ -142,13 +142,20 @@ def write(path: str, data: bytes, scratch: str) -> None:
 
 
 def delete(path: str) -> None:
-    """Delete a file, or a local folder and all below it, if it is there."""
+    """Delete a file, if it is there."""
     if not exists(path):
         return
-    if not is_local(path):
-        FileSystems.delete([path])
-    elif os.path.isdir(path):
+    if is_local(path):
         # Beam takes what it is to delete for a glob, so that photo[1].jpg would delete photo1.jpg.
-        shutil.rmtree(path)
-    else:
         os.remove(path)
+    else:
+        FileSystems.delete([path])
+
+
+def delete_folder(folder: str) -> None:
+    """Delete a folder and all below it, if it is there."""
+    if is_local(folder):
+        if os.path.isdir(folder):
+            shutil.rmtree(folder)
+    elif paths := [file.path for file in list_folder(folder)]:
+        FileSystems.delete(paths)

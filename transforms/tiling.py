@@ -54,18 +54,19 @@ def spans(
         return [Span(0, length, 0, length, np.ones(length, np.float32))]
     shared = 2 * margin + BLEND
     step = (window - shared) // multiple * multiple
-    if step < 2 * BLEND:
+    if step < 2 * (BLEND + multiple):  # or the seams of three neighbours would meet
+        least = padded(shared + padded(2 * (BLEND + multiple), multiple), multiple)
         raise ValueError(
             f"windows of {window} pixels leave no room between margins of {margin} pixels; "
-            f"they must be {padded(shared + 2 * BLEND, multiple)} or more"
+            f"they must be {least} or more"
         )
+    count = 1 - (window - length) // step
     if not exact:
-        count = -(-(length - shared) // (window - shared))
-        window = min(
-            window, padded(-(-(length + (count - 1) * shared) // count), multiple) + multiple
-        )
-        step = (window - shared) // multiple * multiple
-    starts = [*range(0, length - window, step), length - window]
+        even = -(-(length + (count - 1) * shared) // count)
+        window = min(window, padded(even + multiple, multiple))
+    starts = [
+        index * (length - window) // (count - 1) // multiple * multiple for index in range(count)
+    ]
     seams = [(second + first + window) // 2 for first, second in pairwise(starts)]
     half = BLEND // 2
     result = []

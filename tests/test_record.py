@@ -1,0 +1,117 @@
+"""Records carry what is known of an image; a batch outlives any of them."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.record import Batch, BatchSpec, Record, Source
+
+texts = st.text(st.characters(exclude_categories=[]), max_size=20)  # lone surrogates too
+sources = st.builds(
+    Source,
+    texts,
+    texts,
+    st.integers(0, 2**63),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+
+
+def record(key="a.jpg", **known):
+    return Record(source=Source(key, f"/archive/{key}", 10, 0.5), **known)
+
+
+def spec(*keys, pixels=1):
+    return BatchSpec(tuple(record(key).source for key in keys), pixels)
+
+
+@given(st.lists(sources), st.integers(0, 2**63))
+def test_a_spec_survives_its_line_of_json(listed, pixels):
+    plan = BatchSpec(tuple(listed), pixels)
+    line = plan.to_json()
+    assert "\n" not in line
+    assert line.isascii(), "no runner's coder can stumble over a name"
+    assert BatchSpec.from_json(line) == plan
+
+
+def test_a_spec_line_is_plain_json():
+    assert json.loads(spec("ä.jpg").to_json()) == {
+        "sources": [["ä.jpg", "/archive/ä.jpg", 10, 0.5]],
+        "pixels": 1,
+    }
+
+
+def test_a_batch_id_depends_on_the_keys_alone():
+    elsewhere = BatchSpec((Source("a", "gs://moved/a", 99, 7.0), Source("b", "x", 1, 1.0)), 5)
+    assert elsewhere.id == spec("a", "b").id
+    # printf 'a\0b' | sha256sum | head -c 16
+    assert elsewhere.id == "59b271ae1bbcb1d3"
+
+
+@pytest.mark.parametrize("keys", [("b", "a"), ("a",), ("ab",), ("a", "b", "c"), ("a", "\udcff")])
+def test_other_keys_give_another_batch_id(keys):
+    assert spec(*keys).id != spec("a", "b").id
+
+
+def test_a_spec_gives_records_in_its_order_with_nothing_read():
+    batch = spec("b", "a").batch()
+    assert [held.key for held in batch.records] == ["b", "a"]
+    assert batch.id == spec("b", "a").id
+    assert len(batch) == 2
+    assert batch.nbytes == batch.failures == 0
+
+
+def test_one_record_that_fails_leaves_its_neighbours_alone():
+    def double(held):
+        if held.key == "bad":
+            raise OSError("the disk\n   is on fire")
+        return held.replace(pixels=held.image * 2)
+
+    ones = np.ones((2, 2, 1), np.uint8)
+    names = ("first", "bad", "last")
+    batch = Batch("id", tuple(record(name, pixels=ones, sha256=name) for name in names))
+    after = batch.map("decode", double)
+    assert [held.key for held in after.records] == list(names)
+    assert after.failures == 1
+    assert batch.failures == 0
+    first, bad, last = after.records
+    assert first.failure is last.failure is None
+    assert first.image.max() == last.image.max() == 2
+    assert (bad.failure.stage, bad.failure.error) == ("decode", "OSError")
+    assert bad.failure.message == "the disk is on fire"
+
+
+def test_a_failed_record_is_passed_on_untouched_by_later_stages():
+    failed = record().failed("read", ValueError("first"))
+    seen = []
+    after = Batch("id", (failed,)).map("write", seen.append)
+    assert after.records == (failed,)
+    assert not seen
+
+
+def test_a_failed_record_lets_its_pixels_go_but_not_what_is_known():
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    held = record(pixels=pixels, reference=pixels, encoded=b"x", sha256="ab", warnings=("w",))
+    failed = held.failed("restore", MemoryError())
+    assert Batch("id", (failed,)).nbytes == 0
+    assert (failed.sha256, failed.warnings, failed.source) == ("ab", ("w",), held.source)
+    assert failed.failure.message == "MemoryError", "an error without words is named"
+
+
+def test_a_batch_counts_the_bytes_of_everything_it_holds():
+    held = record(
+        encoded=b"12345",
+        pixels=np.zeros((2, 3, 3), np.uint16),  # 36
+        alpha=np.zeros((2, 3), np.uint16),  # 12
+        reference=np.zeros((2, 3, 3), np.uint8),  # 18
+        mask=np.zeros((2, 3), bool),  # 6
+        restored=np.zeros((2, 3, 1), np.uint16),  # 12
+    )
+    assert Batch("id", (held, record())).nbytes == 5 + 36 + 12 + 18 + 6 + 12
+
+
+def test_asking_for_the_pixels_of_a_record_that_has_none_names_it():
+    with pytest.raises(AssertionError, match=r"a\.jpg has not been decoded"):
+        _ = record().image
