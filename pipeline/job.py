@@ -305,16 +305,22 @@ def _local_runner() -> Iterator[FnApiRunner]:
     except Exception as error:
         said = chatter.read_text(errors="replace") if chatter.exists() else ""
         log.debug("the workers said:\n%s", said)
-        last = "\n".join(said.splitlines()[-5:])
-        raise JobCrashedError(
-            f"the job stopped before its end: {_root_cause(error)}"
-            + (f"\nlast words of the workers:\n{last}" if last else "")
-        ) from error
+        raise JobCrashedError(_obituary(error, said)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _root_cause(error: BaseException) -> str:
+# How the lines begin that Beam's and TensorFlow's loggers write on any good day.
+_CHATTER = ("INFO:", "WARNING:", "I0000", "W0000", "E0000")
+
+
+def _obituary(error: BaseException, said: str) -> str:
+    """Say why a job stopped, with the last of what its workers said that is not chatter."""
     # Beam hands on a worker's exception as its whole traceback, in text; the last line says what.
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    reason = lines[-1].strip() if lines else type(error).__name__
+    if "Channel closed" in reason:
+        reason = "a worker process was killed, perhaps for want of memory (see --workers)"
+    words = [line for line in said.splitlines() if line and not line.startswith(_CHATTER)]
+    last = "\nlast words of the workers:\n" + "\n".join(words[-5:]) if words else ""
+    return f"the job stopped before its end: {reason}{last}\nrun the same command again to redo it"
