@@ -13,7 +13,6 @@ _PUBLIC = {
     "BatchSpec": "transforms.record",
     "Contract": "models.contract",
     "ContractError": "models.contract",
-    "Decode": "transforms.read",
     "Degrade": "transforms.degrade",
     "Measure": "transforms.measure",
     "Read": "transforms.read",

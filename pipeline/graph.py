@@ -1,7 +1,7 @@
 """The whole Beam graph of a job, on one page.
 
-    plan - Reshuffle - Read - Decode - Degrade? - Restore? - Measure - Write - Commit - Summarise
-    (specs: tiny)      one fused stage: pixels never leave it                   (counts: tiny)
+    plan - Reshuffle - Read - Degrade? - Restore? - Measure - Write - Commit - Summarise
+    (specs: tiny)      one fused stage: pixels never leave it          (counts: tiny)
 
 Only batch specs, a few kilobytes each, and counts are ever shuffled. A record that fails carries
 its failure on to the ledger; a batch is read, written and committed as one.
@@ -17,7 +17,7 @@ from pipeline.options import Job
 from pipeline.summary import Summarise
 from transforms.degrade import Degrade
 from transforms.measure import Measure
-from transforms.read import Decode, Read
+from transforms.read import Read
 from transforms.record import BatchSpec
 from transforms.restore import Restore
 from transforms.write import Write
@@ -29,8 +29,7 @@ def build(pipeline: beam.Pipeline, job: Job, specs: Sequence[BatchSpec]) -> None
         pipeline
         | "Plan" >> beam.Create([spec.to_json() for spec in specs], reshuffle=False)
         | "Reshuffle" >> beam.Reshuffle()
-        | "Read" >> Read()
-        | "Decode" >> Decode(job.max_pixels)
+        | "Read" >> Read(job.max_pixels)
     )
     if job.recipe is not None:
         batches |= "Degrade" >> Degrade(job.recipe, job.seed)

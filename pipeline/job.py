@@ -30,8 +30,9 @@ from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
 from pipeline.options import Job
 from pipeline.plan import Budget, Plan, PlanError, archive_root, make_plan
 from pipeline.progress import Progress
-from transforms import storage, tiling
+from transforms import storage
 from transforms.recipe import RecipeError, parse_recipe
+from transforms.restore import check_tile
 from transforms.write import IMAGES, Encoding
 
 log = logging.getLogger("heliograph")
@@ -127,19 +128,10 @@ def _cores() -> int:
 def _model_facts(model: str, contract_file: str | None, tile: int) -> dict[str, Any]:
     path = locate(model)
     contract = read_contract(path, contract_file)
-    window = tiling.padded(tile, contract.multiple)
-    if contract.size is None and not contract.predicts_chroma:
-        try:
-            tiling.spans(
-                window + contract.multiple,
-                window,
-                margin=contract.margin,
-                multiple=contract.multiple,
-            )
-        except ValueError as error:
-            raise ContractError(
-                f"--tile {tile} is too small for {contract.name}: {error}"
-            ) from error
+    try:
+        check_tile(contract, tile)
+    except ValueError as error:
+        raise ContractError(f"--tile {tile} is too small for {contract.name}: {error}") from error
     return {
         "model": model,
         "model_sha256": model_digest(path),

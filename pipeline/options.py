@@ -125,7 +125,7 @@ OPTIONS: tuple[Option, ...] = (
         "--tile",
         commands=_MODEL,
         type=whole(32),
-        default=768,
+        default=640,
         metavar="PIXELS",
         help="largest window that the model is run on; larger images are tiled "
         "(default: %(default)s)",

@@ -10,7 +10,7 @@ from apache_beam.testing.util import assert_that
 from pipeline import cli, graph, job
 from pipeline.options import OPTIONS
 from pipeline.plan import Budget, make_plan
-from transforms.read import Decode, Read
+from transforms.read import Read
 from transforms.record import Batch
 from transforms.restore import Restore
 from transforms.stage import BatchCoder
@@ -47,7 +47,7 @@ def test_pixels_never_cross_a_shuffle(evaluation):
         for name in transform.outputs.values()
         if parts.pcollections[name].coder_id in batches
     ]
-    for stage in ("Read", "Decode", "Degrade", "Restore", "Measure", "Write"):
+    for stage in ("Read", "Degrade", "Restore", "Measure", "Write"):
         assert any(name.startswith(f"{stage}/") for name in held), stage
 
 
@@ -84,7 +84,6 @@ def test_the_transforms_serve_a_pipeline_of_ones_own(archive, models):
             pipeline
             | beam.Create(specs)
             | Read()
-            | Decode()
             | Restore(SavedModelHandler(str(models / "invert"), precision="float32"))
         )
         assert_that(restored, inverted)

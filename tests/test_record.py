@@ -72,7 +72,7 @@ def test_one_record_that_fails_leaves_its_neighbours_alone():
     ones = np.ones((2, 2, 1), np.uint8)
     names = ("first", "bad", "last")
     batch = Batch("id", tuple(record(name, pixels=ones, sha256=name) for name in names))
-    after = batch.map("decode", double)
+    after = batch.map({"decode": double})
     assert [held.key for held in after.records] == list(names)
     assert after.failures == 1
     assert batch.failures == 0
@@ -86,7 +86,7 @@ def test_one_record_that_fails_leaves_its_neighbours_alone():
 def test_a_failed_record_is_passed_on_untouched_by_later_stages():
     failed = record().failed("read", ValueError("first"))
     seen = []
-    after = Batch("id", (failed,)).map("write", seen.append)
+    after = Batch("id", (failed,)).map({"write": seen.append})
     assert after.records == (failed,)
     assert not seen
 

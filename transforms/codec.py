@@ -220,9 +220,7 @@ def _form(image: Any, data: bytes, turned: bool, warnings: list[str]) -> tuple[F
             if turned or ExifTags.Base.Orientation in tags:
                 tags[ExifTags.Base.Orientation] = 1
             exif = tags.tobytes()
-    except (
-        Exception
-    ) as error:  # parsers of hostile EXIF raise anything; said, and the image goes on
+    except Exception as error:  # whatever a parser meets in hostile EXIF; said on the record
         warnings.append(f"EXIF is broken and was not carried over: {error}")
     icc = image.info.get("icc_profile") or None
     if icc and not any(_profile(icc, space) for space in ("RGB", "GRAY", "CMYK", "Lab")):

@@ -29,4 +29,4 @@ class Degrade(beam.PTransform):
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
         """Run the stage."""
         recipe, seed = self.recipe, self.seed
-        return batches | Stage("degrade", lambda record: degrade_record(record, recipe, seed))
+        return batches | Stage(degrade=lambda record: degrade_record(record, recipe, seed))

@@ -44,4 +44,4 @@ class Measure(beam.PTransform):
 
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
         """Run the stage."""
-        return batches | Stage("measure", measure_record)
+        return batches | Stage(measure=measure_record)

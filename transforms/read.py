@@ -37,21 +37,10 @@ def decode_record(record: Record, max_pixels: int = codec.DEFAULT_MAX_PIXELS) ->
 
 
 class Read(beam.PTransform):
-    """Turn batch specs (JSON lines, see `BatchSpec`) into batches of masters' bytes."""
+    """Turn batch specs (JSON lines, see `BatchSpec`) into batches of decoded records.
 
-    def expand(self, specs: beam.PCollection[str]) -> beam.PCollection[Batch]:
-        """Open and read."""
-        return (
-            specs | "Open" >> beam.Map(_open).with_output_types(Batch) | Stage("read", read_record)
-        )
-
-
-def _open(spec: str) -> Batch:
-    return BatchSpec.from_json(spec).batch()
-
-
-class Decode(beam.PTransform):
-    """Decode the masters of batches.
+    Each master is read and decoded before the next one, so that the encoded masters of a batch are
+    not in memory together, nor for longer than it takes.
 
     Args:
         max_pixels: an image of more is a failure, not a memory error.
@@ -61,7 +50,14 @@ class Decode(beam.PTransform):
         super().__init__()
         self.max_pixels = max_pixels
 
-    def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
-        """Run the stage."""
+    def expand(self, specs: beam.PCollection[str]) -> beam.PCollection[Batch]:
+        """Read and decode."""
         max_pixels = self.max_pixels
-        return batches | Stage("decode", lambda record: decode_record(record, max_pixels))
+        batches = specs | "Open" >> beam.Map(_open).with_output_types(Batch)
+        return batches | Stage(
+            read=read_record, decode=lambda record: decode_record(record, max_pixels)
+        )
+
+
+def _open(spec: str) -> Batch:
+    return BatchSpec.from_json(spec).batch()

@@ -142,21 +142,23 @@ class Batch:
         """How many of the records have failed so far."""
         return sum(record.failure is not None for record in self.records)
 
-    def map(self, stage: str, function: Callable[[Record], Record]) -> "Batch":
-        """Apply `function` to every record that has not failed.
+    def map(self, functions: Mapping[str, Callable[["Record"], "Record"]]) -> "Batch":
+        """Take every record that has not failed through functions, by the names of their stages.
 
-        A record on which it raises carries its failure from here on: no image can fail a batch.
+        A record on which one raises carries its failure from here on: no image can fail a batch.
         """
-        return Batch(self.id, tuple(_apply(stage, function, record) for record in self.records))
+        return Batch(self.id, tuple(_through(functions, record) for record in self.records))
 
 
-def _apply(stage: str, function: Callable[[Record], Record], record: Record) -> Record:
-    if record.failure:
-        return record
-    try:
-        return function(record)
-    except Exception as error:  # counted, committed and reported as this record's failure
-        return record.failed(stage, error)
+def _through(functions: Mapping[str, Callable[[Record], Record]], record: Record) -> Record:
+    for stage, function in functions.items():
+        if record.failure:
+            break
+        try:
+            record = function(record)
+        except Exception as error:  # counted, committed and reported as this record's failure
+            record = record.failed(stage, error)
+    return record
 
 
 @dataclass(frozen=True, slots=True)

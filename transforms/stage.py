@@ -43,40 +43,39 @@ registry.register_coder(Batch, BatchCoder)
 
 
 class Stage(beam.PTransform):
-    """Map `function` over the records of batches; a record that raises carries its failure on.
+    """Take the records of batches through functions; one that raises carries its failure on.
 
     Counters, in the namespace `heliograph`: `<name>_records`, `<name>_failures`, and the
-    distribution `<name>_milliseconds` for a batch.
+    distribution `<name>_milliseconds` for a batch; the name is that of the last function.
 
     Args:
-        name: of the stage, as failures tell it.
-        function: Record to Record; it must travel to the workers.
+        functions: Record to Record, by the names that failures tell. Each record goes through all
+            of them before the next one does, and what is between them is in memory once, not once
+            for each record of the batch. They must travel to the workers.
     """
 
-    def __init__(self, name: str, function: Callable[[Record], Record]) -> None:
-        super().__init__(name.capitalize())
-        self.name = name
-        self.function = function
+    def __init__(self, **functions: Callable[[Record], Record]) -> None:
+        self.name = list(functions)[-1]
+        super().__init__(self.name.capitalize())
+        self.functions = functions
 
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
         """Run the stage."""
-        stage = beam.ParDo(_StageDoFn(self.name, self.function))
+        stage = beam.ParDo(_StageDoFn(self.name, self.functions))
         return batches | stage.with_output_types(Batch)
 
 
 class _StageDoFn(beam.DoFn):
-    def __init__(self, name: str, function: Callable[[Record], Record]) -> None:
-        self.name = name
-        self.function = function
+    def __init__(self, name: str, functions: dict[str, Callable[[Record], Record]]) -> None:
+        self.functions = functions
         self.records = Metrics.counter("heliograph", f"{name}_records")
         self.failures = Metrics.counter("heliograph", f"{name}_failures")
         self.milliseconds = Metrics.distribution("heliograph", f"{name}_milliseconds")
 
     def process(self, batch: Batch) -> Iterable[Batch]:
         started = time.monotonic()
-        failed_before = batch.failures
-        result = batch.map(self.name, self.function)
+        result = batch.map(self.functions)
         self.milliseconds.update(int(1000 * (time.monotonic() - started)))
-        self.records.inc(len(batch) - failed_before)
-        self.failures.inc(result.failures - failed_before)
+        self.records.inc(len(batch) - batch.failures)
+        self.failures.inc(result.failures - batch.failures)
         yield result

@@ -8,6 +8,9 @@ import numpy as np
 
 BLEND = 16
 
+# Pixels handed back at a time, so that what is made of them is small beside the image.
+_PART = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -143,5 +146,8 @@ class Canvas:
         done = len(strip) - (BLEND if rows.weights[-1] != 1 else 0)
         self._carried = strip[done:].copy() if done < len(strip) else None
         last = min(rows.first + done, self._height)
-        if last > rows.first:
-            yield slice(rows.first, last), strip[: last - rows.first, : self._width]
+        lines = max(1, _PART // self._width)
+        for first in range(rows.first, last, lines):
+            part = slice(first, min(first + lines, last))
+            start, stop = part.start - rows.first, part.stop - rows.first
+            yield part, strip[start:stop, : self._width]

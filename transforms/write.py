@@ -71,4 +71,4 @@ class Write(beam.PTransform):
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
         """Run the stage."""
         output, encoding = self.output, self.encoding
-        return batches | Stage("write", lambda record: write_record(record, output, encoding))
+        return batches | Stage(write=lambda record: write_record(record, output, encoding))

@@ -1,0 +1,176 @@
+"""Measure the memory of a job's driver and of each of its workers.
+
+    python benchmarks/memory.py -- restore IN OUT --workers 1   any heliograph command
+    python benchmarks/memory.py --growth PHOTOS                 50 photographs against 500
+    python benchmarks/memory.py --large 100                     one JPEG of that many megapixels
+
+Peaks are in MB of a million bytes. RSS is the kernel's own high-water mark, which no sampling
+misses; private memory (what no other process shares) is the largest of a sample every 0.1 s.
+"""
+
+import argparse
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from throughput import RECIPE, find_photos, link
+
+INTERVAL = 0.1
+WORKER = "sdk_worker_main"
+FEW, MANY = 50, 500
+
+
+@dataclass
+class Peak:
+    """The most memory that one process has held, in bytes."""
+
+    resident: int = 0
+    private: int = 0
+
+
+@dataclass
+class Usage:
+    """What a command took."""
+
+    seconds: float = 0.0
+    code: int = 0
+    driver: Peak = field(default_factory=Peak)
+    workers: dict[int, Peak] = field(default_factory=dict)  # by process id
+
+    @property
+    def worker_peak(self) -> int:
+        """The peak RSS of the largest worker, in bytes."""
+        return max((peak.resident for peak in self.workers.values()), default=0)
+
+
+def measure(arguments: list[str]) -> Usage:
+    """Run a heliograph command, sampling until it ends."""
+    usage = Usage()
+    started = time.perf_counter()
+    driver = subprocess.Popen([sys.executable, "-m", "heliograph", *arguments])
+    while driver.poll() is None:
+        sample(driver.pid, usage.driver)
+        for pid in workers_of(driver.pid):
+            sample(pid, usage.workers.setdefault(pid, Peak()))
+        time.sleep(INTERVAL)
+    usage.seconds = time.perf_counter() - started
+    usage.code = driver.returncode
+    return usage
+
+
+def sample(pid: int, peak: Peak) -> None:
+    """Raise a process's peak to what it holds now."""
+    try:
+        status, rollup = fields(pid, "status"), fields(pid, "smaps_rollup")
+    except OSError:
+        return  # it has just ended
+    peak.resident = max(peak.resident, status.get("VmHWM", 0))
+    private = sum(size for name, size in rollup.items() if name.startswith("Private_"))
+    peak.private = max(peak.private, private)
+
+
+def fields(pid: int, name: str) -> dict[str, int]:
+    """Read the `Name: number kB` lines of a file in /proc, in bytes."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/{name}").read_text().splitlines())
+    return {
+        words[0].rstrip(":"): int(words[1]) * 1024
+        for words in lines
+        if len(words) == 3 and words[2] == "kB"
+    }
+
+
+def workers_of(driver: int) -> Iterator[int]:
+    """Find the driver's worker processes."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if WORKER not in (process / "cmdline").read_text(errors="replace"):
+                continue
+            status = (process / "status").read_text()
+        except OSError:
+            continue  # it has just ended
+        if f"\nPPid:\t{driver}\n" in status:
+            yield int(process.name)
+
+
+def show(usage: Usage) -> None:
+    """Print the peaks."""
+    named = [("driver", usage.driver)]
+    named += [(f"worker {n}", usage.workers[pid]) for n, pid in enumerate(sorted(usage.workers), 1)]
+    print(f"{'':10}{'peak RSS':>12}{'peak private':>15}")
+    for name, peak in named:
+        print(f"{name:10}{peak.resident / 1e6:9.0f} MB{peak.private / 1e6:12.0f} MB")
+    print(f"{usage.seconds:.1f} seconds, exit code {usage.code}")
+
+
+def growth(folder: Path, work: Path) -> int:
+    """Evaluate few photographs, then many; print how much larger the largest worker has got."""
+    photos = find_photos(folder, MANY)
+    peaks, codes = [], []
+    for count in (FEW, MANY):
+        archive = link(photos[:count], folder, work / f"photos-{count}")
+        output = work / f"output-{count}"
+        arguments = ["evaluate", str(archive), str(output), "--recipe", RECIPE, "--workers", "2"]
+        usage = measure(arguments)
+        print(f"{count} photographs")
+        show(usage)
+        peaks.append(usage.worker_peak)
+        codes.append(usage.code)
+    print(f"ratio {peaks[1] / peaks[0]:.2f}")
+    return max(codes)
+
+
+def large(megapixels: float, work: Path) -> int:
+    """Restore one large JPEG."""
+    archive = work / "photos"
+    archive.mkdir()
+    width, height = make_jpeg(archive / "large.jpg", megapixels)
+    usage = measure(["restore", str(archive), str(work / "output"), "--workers", "1"])
+    print(f"one JPEG of {width} x {height} pixels")
+    show(usage)
+    return usage.code
+
+
+def make_jpeg(path: Path, megapixels: float) -> tuple[int, int]:
+    """Tile a photograph that ships with scikit-image to 25:16, and give its width and height."""
+    import numpy as np
+    from PIL import Image
+    from skimage import data
+
+    photograph = data.coffee()
+    height = round(math.sqrt(megapixels * 1e6 * 16 / 25))
+    width = round(megapixels * 1e6 / height)
+    down, across = (
+        -(-side // of) for side, of in zip((height, width), photograph.shape[:2], strict=True)
+    )
+    pixels = np.tile(photograph, (down, across, 1))[:height, :width]
+    Image.fromarray(pixels).save(path, quality=95)
+    return width, height
+
+
+def main() -> int:
+    """Read the command line; the exit code is the measured command's."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    mode = parser.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--growth", type=Path, metavar="PHOTOS", help=f"at least {MANY} photographs")
+    mode.add_argument("--large", type=float, metavar="MEGAPIXELS")
+    mode.add_argument("command", nargs="*", default=[], help="after --: what to tell heliograph")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="heliograph-memory-") as folder:
+        if args.growth:
+            return growth(args.growth, Path(folder))
+        if args.large:
+            return large(args.large, Path(folder))
+    usage = measure(args.command)
+    show(usage)
+    return usage.code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
