@@ -113,9 +113,15 @@ def make_job(args: argparse.Namespace) -> Job:
         budget=Budget(args.batch_size, args.batch_bytes, args.batch_pixels),
         workers=args.workers or _cores(),
         overwrite=args.overwrite,
-        digest=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        digest=_digest(facts),
         facts=facts,
     )
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    """Give the SHA-256 of what decides the derivatives: not of what the model's folder is called."""
+    deciding = {name: fact for name, fact in facts.items() if name != "model"}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
 def _cores() -> int:
