@@ -55,6 +55,8 @@ def run_loop(photos: Path, output: Path, model: str, precision: str, workers: in
     keys = sorted(p.relative_to(photos).as_posix() for p in photos.rglob("*") if p.is_file())
     for folder in {(output / "images" / key).parent for key in keys}:
         folder.mkdir(parents=True, exist_ok=True)
+    for library in ("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(library, "1")  # or idle threads take half the processor
     # TensorFlow does not survive a fork.
     pool = multiprocessing.get_context("spawn").Pool(
         workers, start_worker, (photos, output, model, precision)

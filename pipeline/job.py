@@ -119,7 +119,7 @@ def make_job(args: argparse.Namespace) -> Job:
 
 
 def _digest(facts: dict[str, Any]) -> str:
-    """Give the SHA-256 of what decides the derivatives: not of what the model's folder is called."""
+    """Give the SHA-256 of what decides the derivatives, which a model's folder name does not."""
     deciding = {name: fact for name, fact in facts.items() if name != "model"}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
@@ -289,7 +289,9 @@ def _execute(job: Job, options: PipelineOptions, plan: Plan) -> None:
 def _local_runner() -> Iterator[FnApiRunner]:
     """Give the FnApiRunner with worker processes whose chatter goes to a file until they crash."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+    for library in ("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        # A worker has one core; libraries that think otherwise spend it on waiting for each other.
+        os.environ.setdefault(library, "1")
     folder = Path(tempfile.mkdtemp(prefix="heliograph-"))
     chatter = folder / "workers.log"
     # Beam's own multi_processing mode breaks on a path of Python with a space in it. exec leaves

@@ -23,8 +23,14 @@ def with_channels(values: np.ndarray, channels: int) -> np.ndarray:
         return values
     if channels == 3:
         return np.repeat(values, 3, axis=-1)
-    luma = values @ np.array([0.299, 0.587, 0.114], np.float32)
-    return luma[..., None].astype(values.dtype, copy=False)
+    return luma(values)[..., None]
+
+
+def luma(values: np.ndarray) -> np.ndarray:
+    """Give luma Y' of gamma-encoded float32 [..., 3] R, G, B (ITU-R BT.601-7, section 2.5.1)."""
+    # Not as a matrix product: those round as the processor's library likes.
+    red, green, blue = np.moveaxis(values, -1, 0)
+    return np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
 
 
 def linear(unit: np.ndarray) -> np.ndarray:
