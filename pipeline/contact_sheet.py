@@ -37,10 +37,20 @@ def contact_sheet(rows: Sequence[Row], title: str) -> bytes:
             left = _GAP + column * (_SIDE + _GAP)
             sheet.paste(Image.fromarray(_square(picture)), (left, top))
             words = f"{row.name}, {caption}" if column == 0 else caption
-            draw.text((left, top + _SIDE + 4), words, _INK if column else _FAINT, small)
+            colour = _INK if column else _FAINT
+            draw.text((left, top + _SIDE + 4), _fitting(words, small), colour, small)
     out = io.BytesIO()
     sheet.save(out, "JPEG", quality=90)
     return out.getvalue()
+
+
+def _fitting(words: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Cut the beginning of a caption that is wider than its picture: names differ in their ends."""
+    if font.getlength(words) <= _SIDE:
+        return words
+    while font.getlength("…" + words) > _SIDE:
+        words = words[1:]
+    return "…" + words
 
 
 def _square(picture: np.ndarray) -> np.ndarray:
