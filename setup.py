@@ -29,11 +29,11 @@ setup(
         "rich>=13",
         "scikit-image>=0.25",
         "tensorflow>=2.18",
-        # Colour spaces inside serving graphs; only its pure TensorFlow operations are used.
+        # Colour spaces inside the graphs of models to come: its pure TensorFlow operations only.
         "tensorflow-io>=0.37.1",
     ],
     extras_require={
-        "dev": ["hypothesis>=6.100", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.11"],
+        "dev": ["hypothesis>=6.100", "mypy>=1.15", "pytest>=8", "ruff>=0.11"],
     },
     entry_points={"console_scripts": ["heliograph = heliograph:main"]},
     classifiers=[

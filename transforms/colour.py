@@ -6,15 +6,19 @@ import numpy as np
 _ROWS = 1 << 20  # pixels converted at a time, so that a large scan needs no float copy of itself
 
 
+def white(dtype: np.dtype) -> int:
+    """Give the value of white in uint8 or uint16 pixels: 255 or 65535."""
+    return int(np.iinfo(dtype).max)
+
+
 def to_unit(pixels: np.ndarray) -> np.ndarray:
     """Scale uint8 or uint16 pixels to float32 [0, 1]."""
-    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    return pixels.astype(np.float32) / np.float32(white(pixels.dtype))
 
 
 def from_unit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Clip and round float [0, 1] to uint8 or uint16."""
-    white = np.iinfo(dtype).max
-    return np.rint(np.clip(values, 0, 1) * np.float32(white)).astype(dtype)
+    return np.rint(np.clip(values, 0, 1) * np.float32(white(dtype))).astype(dtype)
 
 
 def with_channels(values: np.ndarray, channels: int) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from transforms.colour import luma
-from transforms.degradations.registry import Damaged, degradation, to_pixels, to_unit
+from transforms.colour import from_unit, luma, to_unit
+from transforms.degradations.registry import Damaged, degradation
 
 
 @degradation()
@@ -11,4 +11,4 @@ def grayscale(pixels: np.ndarray, rng: np.random.Generator) -> Damaged:
     """Colour to one channel of luma, by the weights of ITU-R BT.601."""
     if pixels.shape[-1] == 1:
         return Damaged(pixels)
-    return Damaged(to_pixels(luma(to_unit(pixels)), pixels)[..., None])
+    return Damaged(from_unit(luma(to_unit(pixels)), pixels.dtype)[..., None])

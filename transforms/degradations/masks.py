@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from transforms.degradations.registry import Choice, Damaged, Number, degradation, full_scale
+from transforms.colour import white
+from transforms.degradations.registry import Choice, Damaged, Number, degradation
 
 
 @degradation(
@@ -29,7 +30,7 @@ def mask(
         fill: gray level, 0 black to 1 white.
     """
     missing = _MASKS[shape](pixels.shape[:2], rng, amount)
-    level = np.array(round(fill * full_scale(pixels)), pixels.dtype)
+    level = np.array(round(fill * white(pixels.dtype)), pixels.dtype)
     return Damaged(np.where(missing[..., None], level, pixels), missing)
 
 

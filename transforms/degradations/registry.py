@@ -138,19 +138,3 @@ def degradation(**parameters: Parameter) -> Callable[[Callable[..., Damaged]], C
         return function
 
     return enter
-
-
-def full_scale(pixels: np.ndarray) -> int:
-    """Give the value of white: 255 or 65535."""
-    return int(np.iinfo(pixels.dtype).max)
-
-
-def to_pixels(values: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Round and clip [0, 1] values to the type of `like`."""
-    scale = full_scale(like)
-    return np.clip(np.rint(values * scale), 0, scale).astype(like.dtype)
-
-
-def to_unit(pixels: np.ndarray) -> np.ndarray:
-    """Scale pixels to float32 [0, 1]."""
-    return pixels.astype(np.float32) / np.float32(full_scale(pixels))

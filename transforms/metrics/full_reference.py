@@ -5,6 +5,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from transforms.colour import to_unit, white
+
 _WINDOW = 11
 _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03
@@ -26,7 +28,7 @@ def mse(image: np.ndarray, reference: np.ndarray) -> float:
     for rows in _strips(image):
         difference = image[rows].astype(np.int64) - reference[rows]
         total += int(np.square(difference).sum())
-    return total / image.size / _white(image) ** 2
+    return total / image.size / white(image.dtype) ** 2
 
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> float | None:
@@ -59,14 +61,13 @@ def ssim(image: np.ndarray, reference: np.ndarray) -> float | None:
 
 
 def _ssim_map(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    white = np.float32(_white(image))
     kernel = cv2.getGaussianKernel(_WINDOW, _SIGMA, cv2.CV_32F)
     edge = _WINDOW // 2
 
     def local_mean(values: np.ndarray) -> np.ndarray:
         return cv2.sepFilter2D(values, cv2.CV_32F, kernel, kernel)[edge:-edge, edge:-edge]
 
-    x, y = image.astype(np.float32) / white, reference.astype(np.float32) / white
+    x, y = to_unit(image), to_unit(reference)
     # Variances do not change with an offset, but lose fewer digits near zero.
     offset = y.mean(dtype=np.float64).astype(np.float32)
     x -= offset
@@ -86,10 +87,6 @@ def _check(image: np.ndarray, reference: np.ndarray) -> None:
             f"cannot compare {image.dtype} {image.shape} with {reference.dtype} {reference.shape}: "
             "both must be [H, W, C] of one shape and type"
         )
-
-
-def _white(image: np.ndarray) -> int:
-    return int(np.iinfo(image.dtype).max)
 
 
 def _strips(image: np.ndarray) -> list[slice]:
