@@ -136,7 +136,7 @@ def _job(
         return job.ExitCode.INTERRUPTED
     report.tell(result.summary, prepared.output)
     if args.command == "demo":
-        demo.finish(prepared, result.summary)
+        demo.finish(prepared)
     return result.code
 
 

@@ -3,9 +3,7 @@
 import argparse
 import importlib.util
 import logging
-import os
 from pathlib import Path
-from typing import Any
 
 from pipeline.contact_sheet import Row, contact_sheet
 from pipeline.ledger import Ledger
@@ -16,13 +14,13 @@ from transforms.write import IMAGES
 log = logging.getLogger("heliograph")
 
 RECIPE = "gaussian_noise:sigma=25"
-# Photographs in scikit-image's package (all public domain or CC0, see its data/README.txt).
+# Photographs in scikit-image's package (public domain or CC0, as the docstrings of skimage.data say).
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 SHEET = "contact_sheet.jpg"
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Fill in what a demo does not ask: archive, recipe, encoding; its output may be replaced."""
+    """Fill in what a demo does not ask: archive, recipe and encoding."""
     found = importlib.util.find_spec("skimage")
     assert found is not None and found.origin is not None, "scikit-image is a dependency"
     folder = Path(found.origin).parent / "data"
@@ -30,15 +28,12 @@ def prepare(args: argparse.Namespace) -> None:
     args.recipe = RECIPE
     args.image_format = "png"
     args.quality = codec.DEFAULT_QUALITY
-    before = Ledger(args.output).job()
-    if before and before.get("job", {}).get("command") == args.command:
-        args.overwrite = True  # an earlier demo, perhaps of an earlier model
 
 
-def finish(job: Job, summary: dict[str, Any]) -> None:
+def finish(job: Job) -> None:
     """Write the contact sheet: original, damaged and restored side by side."""
-    rows = []
-    for row in Ledger(job.output).rows():
+    ledger, rows = Ledger(job.output), []
+    for row in ledger.rows():
         if row["derivative"] is None:
             continue
         original = codec.decode(storage.read(row["source"])).pixels
@@ -59,7 +54,6 @@ def finish(job: Job, summary: dict[str, Any]) -> None:
         )
     rows.sort(key=lambda row: row.name)
     sheet = contact_sheet(rows, title=f"{job.model} on {job.recipe}")
-    path = storage.join(job.output, SHEET)
-    Ledger(job.output).write_result(SHEET, sheet)
-    Ledger(job.output).finish()
-    log.info("look at it: %s", os.path.abspath(path))
+    ledger.write_result(SHEET, sheet)
+    ledger.finish()
+    log.info("look at it: %s", storage.join(job.output, SHEET))

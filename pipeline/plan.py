@@ -114,21 +114,25 @@ def archive_root(archive: str) -> str:
     """Give the folder that keys are relative to: of a glob, the part before its first wildcard."""
     if storage.is_local(archive):
         archive = os.path.abspath(archive)
-    if storage.has_meta(archive) and not storage.exists(archive):
+    if _is_glob(archive):
         parts = archive.split("/")
         wild = next(index for index, part in enumerate(parts) if storage.has_meta(part))
         return "/".join(parts[:wild]) or "/"
     return archive.rstrip("/") or "/"
 
 
+def _is_glob(archive: str) -> bool:
+    """Tell a glob from a file or folder that has a glob's characters in its name."""
+    return storage.has_meta(archive) and not storage.exists(archive)
+
+
 def _list(archive: str) -> tuple[str, list[storage.File]]:
     root = archive_root(archive)
-    if storage.is_local(archive):
-        archive = os.path.abspath(archive)
-    if storage.has_meta(archive) and not storage.exists(archive):
-        return root, list(storage.list_glob(archive))
+    if _is_glob(archive):
+        pattern = os.path.abspath(archive) if storage.is_local(archive) else archive
+        return root, list(storage.list_glob(pattern))
     if storage.is_local(root) and os.path.isfile(root):
-        return posixpath.dirname(root), list(storage.list_glob(root))
+        return posixpath.dirname(root), [storage.local_file(root)]
     if storage.is_local(root) and not os.path.exists(root):
         return root, []
     if storage.exists(storage.join(root, LEDGER, "job.json")):

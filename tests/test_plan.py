@@ -51,6 +51,12 @@ def test_a_folder_with_glob_characters_is_a_folder(tmp_path):
     assert keys(tmp_path / "scans [1999-2001]") == ["a.png"]
 
 
+def test_a_file_with_glob_characters_is_that_file_and_no_other(tmp_path):
+    image(tmp_path / "a1.png")
+    image(tmp_path / "a[1].png")
+    assert keys(tmp_path / "a[1].png") == ["a[1].png"]
+
+
 def test_what_is_no_image_is_left_out_and_counted(tmp_path):
     image(tmp_path / "a.png")
     for name in ("notes.txt", "b.txt", "Makefile", "._a.png", ".DS_Store"):

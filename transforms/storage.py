@@ -74,12 +74,16 @@ def _walk(folder: str) -> Iterator[File]:
 
     for parent, _, names in os.walk(folder, onerror=refuse):
         for name in names:
-            path = os.path.join(parent, name)
-            try:
-                found = os.stat(path)
-                yield File(path, found.st_size, found.st_mtime)
-            except OSError:
-                yield File(path, 0, 0.0)  # a dangling link: reading it says so, as a failure
+            yield local_file(os.path.join(parent, name))
+
+
+def local_file(path: str) -> File:
+    """Describe a file of this machine; a dangling link has 0 bytes, and reading it says why."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return File(path, 0, 0.0)
+    return File(path, found.st_size, found.st_mtime)
 
 
 @contextmanager
