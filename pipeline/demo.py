@@ -14,7 +14,7 @@ from transforms.write import IMAGES
 log = logging.getLogger("heliograph")
 
 RECIPE = "gaussian_noise:sigma=25"
-# Photographs in scikit-image's package: public domain or CC0, as the docstrings of skimage.data say.
+# Photographs of scikit-image's package, public domain or CC0 by the docstrings of skimage.data.
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 SHEET = "contact_sheet.jpg"
 
