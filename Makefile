@@ -7,7 +7,7 @@ BIN := .venv/bin
 SETUP := .venv/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test lint format docs bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -19,6 +19,8 @@ $(SETUP): setup.py pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	# What tests hold ImageNet-C to. It asks for a second build of OpenCV, which would overwrite ours.
+	$(BIN)/python -m pip install --quiet --no-deps imagecorruptions==1.1.2
 	touch $@
 
 demo: setup ## damage, restore and score sample photographs; look at heliograph-demo/
@@ -36,7 +38,11 @@ format: setup ## bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## compare the pipeline with a hand-written loop: make bench PHOTOS=folder
+docs: setup ## make docs/degradations.md and its pictures
+	$(BIN)/python scripts/degradation_gallery.py
+
+bench: setup ## time degradations, and the pipeline against a plain loop: make bench PHOTOS=folder
+	$(BIN)/python benchmarks/degradations.py
 	$(BIN)/python benchmarks/throughput.py $(PHOTOS)
 
 clean: ## remove what the other targets made

@@ -23,7 +23,7 @@ setup(
         "apache-beam[tfrecord]>=2.77,<3",
         "keras>=3.10,<4",
         "numpy>=1.26",
-        "opencv-python-headless>=4.10",
+        "opencv-python-headless>=5,<6",
         "pillow>=12",
         "pyarrow>=18",
         "rich>=13",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heliograph import __version__
-from pipeline.options import add_options
+from pipeline.options import RECIPE_COMMANDS, add_options
 
 log = logging.getLogger("heliograph")
 
@@ -24,11 +24,15 @@ exit codes:
 """
 
 
+# Options that tell something and end, for which nothing else need be known or imported.
+_TELLING = {"-h", "--help", "--version", "--list"}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     parser, commands = _parser()
-    if not {"-h", "--help", "--version"}.isdisjoint(argv) or not argv:
+    if not _TELLING.isdisjoint(argument.partition("=")[0] for argument in argv) or not argv:
         parser.parse_args(argv or ["--help"])
     _log_to_stderr("-v" in argv or "--verbose" in argv)
     if argv[0] == "models":
@@ -73,6 +77,14 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     for name, command in commands.items():
         add_options(command, name)
+    for name in RECIPE_COMMANDS:
+        commands[name].add_argument(
+            "--list",
+            action=_ListDegradations,
+            nargs="?",
+            metavar="NAME",
+            help="list the degradations that a recipe is made of, or describe one, and exit",
+        )
     models = _subparser(subparsers, "models", "list the shipped models, or show a contract")
     models.add_argument(
         "model", nargs="?", metavar="NAME|PATH", help="a shipped model, or a SavedModel"
@@ -92,6 +104,23 @@ def _subparser(subparsers, name: str, summary: str) -> argparse.ArgumentParser:
     )
     command.add_argument("-v", "--verbose", action="store_true", help="log in detail")
     return command
+
+
+class _ListDegradations(argparse.Action):
+    """`--list [NAME]`: print, and end."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        from pipeline.catalogue import describe_degradation, list_degradations
+        from transforms.recipe import RecipeError
+
+        try:
+            if values is None:
+                list_degradations()
+            else:
+                describe_degradation(values)
+        except RecipeError as error:
+            parser.error(str(error))
+        parser.exit()
 
 
 def _log_to_stderr(verbose: bool) -> None:

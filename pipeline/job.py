@@ -33,7 +33,7 @@ from pipeline.progress import Progress
 from transforms import storage
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
-from transforms.write import IMAGES, Encoding
+from transforms.write import IMAGES, MASKS, Encoding
 
 log = logging.getLogger("heliograph")
 
@@ -84,7 +84,7 @@ def make_job(args: argparse.Namespace) -> Job:
         facts: dict[str, Any] = {
             "command": args.command,
             "algorithm": ALGORITHM,
-            "recipe": None if recipe is None else str(recipe),
+            "recipe": None if recipe is None else recipe.canonical,
             "seed": getattr(args, "seed", 0) if recipe else None,
             "image_format": encoding.format,
             "quality": encoding.quality,
@@ -185,7 +185,8 @@ def run(job: Job, options: PipelineOptions) -> Result:
     _say_left_out(plan)
     try:
         if replacing:
-            storage.delete_folder(storage.join(job.output, IMAGES))
+            for folder in (IMAGES, MASKS):
+                storage.delete_folder(storage.join(job.output, folder))
         ledger.begin(
             {
                 "digest": job.digest,

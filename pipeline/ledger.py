@@ -105,6 +105,7 @@ def row(record: Record) -> Row:
     it was made, so the same job writes the same rows.
     """
     source, form, derivative = record.source, record.form, record.derivative
+    mask = record.mask_file
     result: Row = {
         "key": record.key,
         "status": FAILED if record.failure else RESTORED,
@@ -119,6 +120,10 @@ def row(record: Record) -> Row:
         "derivative": derivative.path if derivative else None,
         "derivative_bytes": derivative.size if derivative else None,
         "derivative_sha256": derivative.sha256 if derivative else None,
+        "recipe": record.recipe,
+        "mask": mask.path if mask else None,
+        "mask_sha256": mask.sha256 if mask else None,
+        "mask_share": mask.share if mask else None,
         "warnings": list(record.warnings),
         "metrics": dict(record.metrics),
     }

@@ -76,7 +76,7 @@ class Option:
 
 _ALL = ("restore", "evaluate", "degrade", "demo")
 _MODEL = ("restore", "evaluate", "demo")
-_RECIPE = ("evaluate", "degrade")
+RECIPE_COMMANDS = ("evaluate", "degrade")
 
 
 def _option(*flags: str, commands: Iterable[str] = _ALL, **settings: Any) -> Option:
@@ -139,14 +139,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--recipe",
-        commands=_RECIPE,
+        commands=RECIPE_COMMANDS,
         required=True,
         help="damage to apply: name[:severity or key=value,...] joined by +, such as "
-        "jpeg:3+gaussian_noise:sigma=25",
+        "jpeg:3+gaussian_noise:sigma=25 (see --list)",
     ),
     _option(
         "--seed",
-        commands=(*_RECIPE, "demo"),
+        commands=(*RECIPE_COMMANDS, "demo"),
         type=whole(0),
         default=0,
         help="of all randomness of the recipe (default: %(default)s)",

@@ -28,6 +28,10 @@ _COLUMNS = pa.schema(
         ("derivative", pa.string()),
         ("derivative_bytes", pa.int64()),
         ("derivative_sha256", pa.string()),
+        ("recipe", pa.string()),
+        ("mask", pa.string()),
+        ("mask_sha256", pa.string()),
+        ("mask_share", pa.float64()),
         ("warnings", pa.list_(pa.string())),
     ]
 )

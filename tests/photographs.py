@@ -16,6 +16,25 @@ PHOTOS = {
 }
 
 
+# Ten, in colour and gray, of scenes, faces, fur, texture, night and medicine.
+TEN = PHOTOS | {
+    "motorcycle": lambda: data.stereo_motorcycle()[0],
+    "hubble": data.hubble_deep_field,
+    "retina": data.retina,
+    "camera": lambda: data.camera()[..., None],
+    "coins": lambda: data.coins()[..., None],
+    "gravel": lambda: data.gravel()[..., None],
+}
+
+
+@cache
+def middle(name, height=203, width=251):
+    """The middle of one of the ten at about the size that ImageNet-C is defined for."""
+    pixels = TEN[name]()
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
 @cache
 def photo(name="astronaut"):
     pixels = PHOTOS[name]()

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from transforms.degradations import DEGRADATIONS
 from transforms.recipe import parse_recipe
 
 NOISE = "gaussian_noise:sigma=25"
@@ -148,6 +149,45 @@ def test_a_job_may_be_run_again_but_not_another_in_its_place(archive, tmp_path, 
     second = digests(output / "images")
     assert second.keys() == first.keys()
     assert second != first
+
+
+def test_what_was_done_to_an_image_is_in_its_row_and_can_be_done_again(
+    archive, tmp_path, heliograph
+):
+    output = tmp_path / "out"
+    drawn = "oneof(mask:2,shape=rectangles,mask:3)+random(2,jpeg,speckle_noise,saturate)"
+    png = ("--image_format", "png", "--seed", 5)
+    heliograph("degrade", archive, output, "--recipe", drawn, *png)
+    found = rows(output)
+    assert len({row["recipe"] for row in found.values()}) > 1
+    for key, row in found.items():
+        recipe = parse_recipe(row["recipe"])
+        assert recipe.steps[0].name == "mask"
+        assert len(recipe.steps) == 3
+        again = recipe.apply(load(archive / key), seed=5, key=key)
+        assert np.array_equal(load(output / "images" / row["derivative"]), again.pixels)
+        written = output / "masks" / row["mask"]
+        assert picture(written).mode == "1"
+        assert np.array_equal(np.asarray(picture(written)), again.mask)
+        assert row["mask_sha256"] == hashlib.sha256(written.read_bytes()).hexdigest()
+        assert row["mask_share"] == pytest.approx(again.mask.mean())
+    heliograph("degrade", archive, output, "--recipe", "jpeg:3", *png, "--overwrite")
+    assert not list(output.rglob("masks/*")), "no mask of the job before is left"
+    assert {row["mask"] for row in rows(output).values()} == {None}
+    assert {row["recipe"] for row in rows(output).values()} == {"jpeg:quality=15"}
+
+
+def test_the_degradations_are_listed_and_described(heliograph):
+    listed = heliograph("degrade", "--list").stdout
+    for name, known in DEGRADATIONS.items():
+        assert any(
+            line.split()[:1] == [name] and known.summary in line for line in listed.splitlines()
+        )
+    described = heliograph("evaluate", "--list", "jpeg_compression").stdout
+    assert "jpeg: " in described
+    assert "a whole number from 1 to 100" in described
+    assert "25 18 15 10 7" in described
+    assert "did you mean scratches" in heliograph("degrade", "--list=scratch", code=2).stderr
 
 
 def test_gray_in_the_output_of_one_job_is_the_archive_of_the_next(

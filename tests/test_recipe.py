@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from transforms.recipe import RecipeError, parse_recipe
 @pytest.mark.parametrize(
     ("text", "canonical"),
     [
-        ("grayscale", "grayscale"),
+        ("grayscale", "grayscale:by=bt601"),
         ("jpeg:3", "jpeg:quality=15"),
         ("jpeg:quality=30", "jpeg:quality=30"),
         ("gaussian_noise:1", "gaussian_noise:sigma=20.4"),
@@ -31,7 +32,21 @@ from transforms.recipe import RecipeError, parse_recipe
         ("mask:2,shape=rectangles", "mask:amount=0.25,shape=rectangles,fill=0"),
         ("mask:fill=1,amount=.3", "mask:amount=0.3,shape=pixels,fill=1"),
         ("mask:5,amount=0.2", "mask:amount=0.2,shape=pixels,fill=0"),
-        (" jpeg : quality = 30 + grayscale ", "jpeg:quality=30+grayscale"),
+        ("mask:amount=-0,fill=-0.0", "mask:amount=0,shape=pixels,fill=0"),
+        ("jpeg_compression:3", "jpeg:quality=15"),
+        ("oneof(grayscale)", "oneof(grayscale:by=bt601)"),
+        (
+            "oneof(mask:2,shape=rectangles , jpeg:3+ jpeg:1,gaussian_noise:sigma=3)+jpeg:2",
+            "oneof(mask:amount=0.25,shape=rectangles,fill=0,jpeg:quality=15+jpeg:quality=25,"
+            "gaussian_noise:sigma=3)+jpeg:quality=18",
+        ),
+        ("random( 1, jpeg , mask)", "random(1,severity=1-5,jpeg,mask)"),
+        ("random(2,mask,severity = 4,jpeg_compression)", "random(2,severity=4-4,mask,jpeg)"),
+        (
+            "oneof(random(1,jpeg),oneof(jpeg:1))",
+            "oneof(random(1,severity=1-5,jpeg),oneof(jpeg:quality=25))",
+        ),
+        (" jpeg : quality = 30 + grayscale ", "jpeg:quality=30+grayscale:by=bt601"),
         (
             "jpeg:1+jpeg:1+mask:1",
             "jpeg:quality=25+jpeg:quality=25+mask:amount=0.1,shape=pixels,fill=0",
@@ -40,7 +55,7 @@ from transforms.recipe import RecipeError, parse_recipe
 )
 def test_recipes_have_one_canonical_text(text, canonical):
     recipe = parse_recipe(text)
-    assert str(recipe) == canonical
+    assert recipe.canonical == canonical
     assert parse_recipe(canonical) == recipe
 
 
@@ -62,13 +77,45 @@ def steps(draw):
     return known.name + ":" * bool(said) + ",".join(f"{name}={said[name]}" for name in names)
 
 
-@given(st.lists(steps(), min_size=1, max_size=5).map("+".join))
+@st.composite
+def randoms(draw):
+    severities = sorted(draw(st.tuples(st.integers(1, 5), st.integers(1, 5))))
+    severity = draw(st.sampled_from(["", ",severity={}-{}", ", severity = {}-{}"]))
+    names = draw(st.lists(st.sampled_from(["jpeg", "mask", "gaussian_noise"]), unique=True))
+    count = draw(st.integers(1, len(names) or 5))
+    return f"random({', '.join([str(count), *names])}{severity.format(*severities)})"
+
+
+def joined(part):
+    return st.lists(part, min_size=1, max_size=3).map("+".join)
+
+
+def one_of(part):
+    return st.lists(joined(part), min_size=1, max_size=3).map(lambda of: f"oneof({', '.join(of)})")
+
+
+recipes = joined(st.recursive(steps() | randoms(), one_of, max_leaves=8))
+
+
+@given(recipes)
 @settings(deadline=None)
-def test_canonical_text_is_read_back_to_an_equal_recipe(text):
+def test_a_recipe_prints_back_to_its_text_and_is_read_back_from_its_canonical_text(text):
     recipe = parse_recipe(text)
-    again = parse_recipe(str(recipe))
+    assert str(recipe) == text
+    again = parse_recipe(recipe.canonical)
     assert again == recipe
-    assert str(again) == str(recipe)
+    assert again.canonical == str(again) == recipe.canonical
+
+
+@given(recipes, st.integers(0, 99), st.text(max_size=5))
+@settings(deadline=None)
+def test_what_is_drawn_for_a_record_is_steps_and_read_back_from_its_text(text, seed, key):
+    recipe = parse_recipe(text)
+    drawn = recipe.draw(seed, key)
+    assert drawn == recipe.draw(seed, key)
+    assert drawn.steps == drawn.parts
+    assert parse_recipe(drawn.canonical) == drawn
+    assert drawn.draw(seed, key) == drawn
 
 
 @pytest.mark.parametrize(
@@ -89,8 +136,8 @@ def test_canonical_text_is_read_back_to_an_equal_recipe(text):
         ("jpeg:6", ["severities 1 to 5", "'6'"]),
         ("jpeg:2.5", ["severities 1 to 5", "'2.5'"]),
         ("jpeg:high", ["severities 1 to 5", "'high'"]),
-        ("grayscale:3", ["has no severities", "'3'", "no parameters"]),
-        ("grayscale:amount=1", ["has no parameter 'amount'", "no parameters"]),
+        ("grayscale:3", ["has no severities", "'3'", "by=one of bt601"]),
+        ("grayscale:amount=1", ["has no parameter 'amount'", "by=one of bt601"]),
         ("jpeg:quality=0", ["quality must be a whole number from 1 to 100", "'0'"]),
         ("jpeg:quality=101", ["quality must be a whole number from 1 to 100", "'101'"]),
         ("jpeg:quality=30.5", ["a whole number from 1 to 100", "'30.5'"]),
@@ -108,6 +155,31 @@ def test_canonical_text_is_read_back_to_an_equal_recipe(text):
         ("mask:shape=stars", ["shape must be one of pixels, rectangles", "'stars'"]),
         ("mask:amount=0.2,3", ["has no parameter '3'"]),
         ("mask:3,4", ["has no parameter '4'"]),
+        ("gaussian_noise:sigma=1_0", ["a number from 0 to 255", "'1_0'"]),
+        ("gaussian_noise:sigma=٣", ["a number from 0 to 255"]),
+        ("jpeg:quality=" + "9" * 5000, ["a whole number from 1 to 100"]),
+        ("onof(jpeg:3)", ["only oneof and random have brackets"]),
+        ("jpeg(3)", ["only oneof and random have brackets"]),
+        ("onof", ["did you mean oneof"]),
+        ("oneof", ["oneof takes brackets: oneof(a,b,c)"]),
+        ("random", ["random takes brackets", "random(n,severity=1-5)"]),
+        ("oneof()", ["name is missing"]),
+        ("oneof(jpeg:3,)", ["name is missing"]),
+        ("oneof(shape=pixels)", ["unknown degradation 'shape=pixels'"]),
+        ("oneof(jpeg:3", ["bracket is not closed"]),
+        ("oneof(jpeg:3))", ["bracket is not opened"]),
+        ("oneof(jpeg:3)x", ["only oneof and random have brackets"]),
+        ("oneof(" * 9 + "jpeg:1" + ")" * 9, ["at most 8 brackets inside each other"]),
+        ("oneof(" * 5000 + "jpeg:1" + ")" * 5000, ["at most 8 brackets"]),
+        ("random()", ["how many must be a whole number from 1 to"]),
+        ("random(0)", ["from 1 to", "not '0'"]),
+        ("random(3,jpeg,mask)", ["from 1 to 2, not '3'"]),
+        ("random(1,jpeg,jpeg_compression)", ["named twice"]),
+        ("random(1,jpg)", ["did you mean jpeg"]),
+        ("random(1,severity=0-3)", ["severity must be from 1 to 5"]),
+        ("random(1,severity=4-3)", ["severity must be from 1 to 5"]),
+        ("random(1,severity=1-6)", ["severity must be from 1 to 5"]),
+        ("random(1,severity)", ["severity must be from 1 to 5"]),
     ],
 )
 def test_a_recipe_that_cannot_be_read_says_what_would_do(text, words):
@@ -154,6 +226,34 @@ def test_another_seed_or_key_gives_other_damage(text):
     assert np.array_equal(one, recipe.apply(pixels, seed=0, key="a.jpg").pixels)
     assert not np.array_equal(one, recipe.apply(pixels, seed=1, key="a.jpg").pixels)
     assert not np.array_equal(one, recipe.apply(pixels, seed=0, key="b.jpg").pixels)
+
+
+def test_what_was_drawn_for_a_record_does_what_the_recipe_does():
+    recipe = parse_recipe("jpeg:3+oneof(mask:1,mask:5+gaussian_noise:1)+random(2,severity=2-4)")
+    for key in KEYS:
+        drawn = recipe.draw(7, key)
+        ours = recipe.apply(small(), seed=7, key=key)
+        again = parse_recipe(drawn.canonical).apply(small(), seed=7, key=key)
+        assert np.array_equal(ours.pixels, again.pixels)
+        assert np.array_equal(ours.mask, again.mask)
+
+
+def test_every_choice_is_as_likely():
+    recipe = parse_recipe("oneof(jpeg:1,jpeg:2,jpeg:3)+random(2,severity=2-3,mask,jpeg,snow)")
+    first, names, severities = Counter(), Counter(), Counter()
+    for key in range(1200):
+        one, *others = recipe.draw(0, str(key)).steps
+        first[one] += 1
+        names[tuple(step.name for step in others)] += 1
+        for step in others:
+            worse = step == parse_recipe(f"{step.name}:3").steps[0]
+            severities[worse] += 1
+    # 5 standard deviations of a binomial count.
+    assert len(first) == 3
+    assert all(abs(count - 400) < 5 * 17 for count in first.values())
+    assert len(names) == 6, "two different ones, in either order"
+    assert all(abs(count - 200) < 5 * 13 for count in names.values())
+    assert abs(severities[True] - 1200) < 5 * 25
 
 
 def test_the_same_step_twice_draws_twice():

@@ -153,6 +153,13 @@ def encode(
     return out.getvalue()
 
 
+def encode_mask(mask: np.ndarray) -> bytes:
+    """Encode bool [H, W] as a bilevel PNG, True as white."""
+    out = io.BytesIO()
+    Image.fromarray(mask).save(out, "PNG")
+    return out.getvalue()
+
+
 def probe(file: BinaryIO) -> tuple[int, int] | None:
     """Give the width and height that an image file states, without decoding; None if it is none."""
     try:

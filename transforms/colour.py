@@ -57,6 +57,61 @@ def lightness(unit: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(light, cv2.COLOR_LRGB2Lab)[..., 0]
 
 
+def luminance(unit: np.ndarray) -> np.ndarray:
+    """Give relative luminance Y (IEC 61966-2-1), float32 [...], of sRGB float32 [0, 1] [..., 3]."""
+    red, green, blue = np.moveaxis(linear(unit), -1, 0)
+    return _weighted(_TO_XYZ[1], red, green, blue)
+
+
+def lab(unit: np.ndarray) -> np.ndarray:
+    """Give CIE L*a*b* (D65, as in CIE 15) as float32 of sRGB float32 [0, 1], both [..., 3].
+
+    By the formulas and without tables, for what needs 16 bits.
+    """
+    light = np.moveaxis(linear(unit), -1, 0)
+    x, y, z = (_root(_weighted(weights, *light)) for weights in _TO_XYZ)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def from_lab(values: np.ndarray) -> np.ndarray:
+    """Give linear light, float32 [..., 3] R, G, B, of CIE L*a*b*; what is outside sRGB is beyond
+    0 and 1, and `encoded` clips it.
+    """
+    lightness, red_green, yellow_blue = np.moveaxis(values, -1, 0)
+    y = (lightness + 16) / 116
+    xyz = [_cube(root) for root in (y + red_green / 500, y, y - yellow_blue / 200)]
+    return np.stack([_weighted(weights, *xyz) for weights in _FROM_XYZ], axis=-1)
+
+
+# IEC 61966-2-1, each row divided by the white point's X, Y or Z; and the inverse.
+_TO_XYZ = (
+    (0.433876907, 0.376223041, 0.189900053),
+    (0.212600000, 0.715200000, 0.072200000),
+    (0.017722681, 0.109458219, 0.872819100),
+)
+_FROM_XYZ = (
+    (3.080214516, -1.537207972, -0.543006544),
+    (-0.920968644, 1.875756061, 0.045212583),
+    (0.052952469, -0.204021051, 1.151068581),
+)
+
+
+def _weighted(
+    weights: tuple[float, ...], one: np.ndarray, two: np.ndarray, three: np.ndarray
+) -> np.ndarray:
+    first, second, third = map(np.float32, weights)
+    return first * one + second * two + third * three
+
+
+def _root(light: np.ndarray) -> np.ndarray:
+    """Give f(t) of CIE 15: the cube root, and a straight line near black."""
+    return np.where(light > 216 / 24389, np.cbrt(light), light * (841 / 108) + 4 / 29)
+
+
+def _cube(root: np.ndarray) -> np.ndarray:
+    return np.where(root > 6 / 29, root * root * root, (root - 4 / 29) * (108 / 841))
+
+
 def shrunken_lightness(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Give CIE L* as float32 [height, width, 1] of an image of any size, by area averaging."""
     # The average is taken before L*, in the type of the pixels: no scan is ever whole in float.

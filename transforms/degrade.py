@@ -9,8 +9,14 @@ from transforms.stage import Stage
 
 def degrade_record(record: Record, recipe: Recipe, seed: int) -> Record:
     """Damage a record by a recipe; alpha stays as it is."""
-    damaged = recipe.apply(record.image, seed=seed, key=record.key)
-    return record.replace(pixels=damaged.pixels, mask=damaged.mask, reference=record.image)
+    drawn = recipe.draw(seed, record.key)
+    damaged = drawn.apply(record.image, seed=seed, key=record.key)
+    return record.replace(
+        pixels=damaged.pixels,
+        mask=damaged.mask,
+        reference=record.image,
+        recipe=drawn.canonical,
+    )
 
 
 class Degrade(beam.PTransform):

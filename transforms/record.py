@@ -51,7 +51,9 @@ class Record:
         pixels: uint8 or uint16 [H, W, C], C 1 or 3, upright; degraded where that was asked.
         alpha: [H, W] of the same type, kept aside.
         reference: the pixels before degradation, where there was any.
+        recipe: what the degradation was for this record, as the canonical text of its steps.
         mask: bool [H, W], True where the degradation took pixels away.
+        mask_file: the mask as it was written, if there is one.
         restored: the model's result, in the type of `pixels`.
         metrics: scores by name; None where a score is not defined for this image.
         derivative: what was written: its path below the output, bytes and digest.
@@ -66,7 +68,9 @@ class Record:
     pixels: np.ndarray | None = None
     alpha: np.ndarray | None = None
     reference: np.ndarray | None = None
+    recipe: str | None = None
     mask: np.ndarray | None = None
+    mask_file: "MaskFile | None" = None
     restored: np.ndarray | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     derivative: "Derivative | None" = None
@@ -94,6 +98,7 @@ class Record:
         return Record(
             source=self.source,
             sha256=self.sha256,
+            recipe=self.recipe,
             warnings=self.warnings,
             failure=Failure(stage, type(error).__name__, message),
         )
@@ -108,6 +113,15 @@ class Derivative:
     sha256: str
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFile:
+    """A written mask: path below the output's masks folder, SHA-256, share of pixels masked."""
+
+    path: str
+    sha256: str
+    share: float
 
 
 @dataclass(frozen=True, slots=True)

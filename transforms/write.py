@@ -5,12 +5,14 @@ import posixpath
 from dataclasses import dataclass
 
 import apache_beam as beam
+import numpy as np
 
 from transforms import codec, storage
-from transforms.record import Batch, Derivative, Record
+from transforms.record import Batch, Derivative, MaskFile, Record
 from transforms.stage import Stage
 
 IMAGES = "images"
+MASKS = "masks"
 SCRATCH = ".tmp"
 
 
@@ -37,7 +39,8 @@ class Encoding:
 
 
 def write_record(record: Record, output: str, encoding: Encoding) -> Record:
-    """Write a record's restored pixels, or its degraded ones where nothing was to be restored.
+    """Write a record's restored pixels, or its degraded ones where nothing was to be restored,
+    and the mask of its degradation, if it has one, as a bilevel PNG: white is missing.
 
     Raises:
         CodecError: the format cannot hold them.
@@ -52,11 +55,21 @@ def write_record(record: Record, output: str, encoding: Encoding) -> Record:
     storage.write(storage.join(output, IMAGES, name), data, scratch=storage.join(output, SCRATCH))
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(data).hexdigest()
-    return record.replace(derivative=Derivative(name, len(data), digest, width, height))
+    return record.replace(
+        derivative=Derivative(name, len(data), digest, width, height),
+        mask_file=None if record.mask is None else _write_mask(record.key, record.mask, output),
+    )
+
+
+def _write_mask(key: str, mask: np.ndarray, output: str) -> MaskFile:
+    data = codec.encode_mask(mask)
+    name = f"{key}.png"  # always one more extension, so that no two keys can meet
+    storage.write(storage.join(output, MASKS, name), data, scratch=storage.join(output, SCRATCH))
+    return MaskFile(name, hashlib.sha256(data).hexdigest(), float(mask.mean()))
 
 
 class Write(beam.PTransform):
-    """Write the derivatives of batches to OUTPUT/images.
+    """Write the derivatives of batches to OUTPUT/images, and masks to OUTPUT/masks.
 
     Args:
         output: the output folder.

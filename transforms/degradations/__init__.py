@@ -1,14 +1,40 @@
 """Synthetic damage: one pure function each, all in one table."""
 
-from transforms.degradations import colour, compression, masks, noise  # noqa: F401  they register
+from transforms.degradations import (  # noqa: F401, I001  they register, in the order of the docs
+    noise,
+    blur,
+    weather,
+    digital,
+    surface,
+    ageing,
+    capture,
+    missing,
+    colour,
+)
+from transforms.degradations.parameters import Choice, Number, Parameter, Value, Whole
 from transforms.degradations.registry import (
+    ALIASES,
     DEGRADATIONS,
-    Choice,
+    SEVERITIES,
     Damaged,
     Degradation,
-    Number,
-    Whole,
     degradation,
+    families,
+    family_docs,
 )
 
-__all__ = ["DEGRADATIONS", "Choice", "Damaged", "Degradation", "Number", "Whole", "degradation"]
+__all__ = [
+    "ALIASES",
+    "DEGRADATIONS",
+    "SEVERITIES",
+    "Choice",
+    "Damaged",
+    "Degradation",
+    "Number",
+    "Parameter",
+    "Value",
+    "Whole",
+    "degradation",
+    "families",
+    "family_docs",
+]

@@ -1,10 +1,15 @@
-"""The table of degradations, and what their parameters may be."""
+"""The table of degradations."""
 
+import inspect
+import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+from transforms.degradations.parameters import Parameter, Value
 
 SEVERITIES = range(1, 6)
 
@@ -17,98 +22,84 @@ class Damaged(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
-    """A real parameter: its range, ends included, and its value at severities 1 to 5."""
-
-    low: float
-    high: float
-    severities: tuple[float, ...] | None = None
-
-    def parse(self, text: str) -> float:
-        """Read a value.
-
-        Raises:
-            ValueError: not a number, or out of range; the message is the range.
-        """
-        try:
-            value = float(text)
-        except ValueError:
-            raise ValueError(str(self)) from None
-        if not self.low <= value <= self.high:
-            raise ValueError(str(self))
-        return value
-
-    def __str__(self) -> str:
-        return f"a number from {self.low:g} to {self.high:g}"
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A whole-number parameter: its range, ends included, and its value at severities 1 to 5."""
-
-    low: int
-    high: int
-    severities: tuple[int, ...] | None = None
-
-    def parse(self, text: str) -> int:
-        """Read a value.
-
-        Raises:
-            ValueError: not a whole number, or out of range; the message is the range.
-        """
-        digits = text.removeprefix("-")
-        if not digits.isascii() or not digits.isdigit():
-            raise ValueError(str(self))
-        if not self.low <= int(text) <= self.high:
-            raise ValueError(str(self))
-        return int(text)
-
-    def __str__(self) -> str:
-        return f"a whole number from {self.low} to {self.high}"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A parameter that is one of a few words."""
-
-    words: tuple[str, ...]
-    severities: tuple[str, ...] | None = None
-
-    def parse(self, text: str) -> str:
-        """Read a word.
-
-        Raises:
-            ValueError: not one of them; the message lists them.
-        """
-        if text not in self.words:
-            raise ValueError(str(self))
-        return text
-
-    def __str__(self) -> str:
-        return f"one of {', '.join(self.words)}"
-
-
-Parameter = Number | Whole | Choice
-Value = float | int | str
-
-
-@dataclass(frozen=True, slots=True)
 class Degradation:
-    """One kind of damage: `function(pixels, rng, **parameters) -> Damaged`.
+    """One kind of damage, to be called on an image.
 
     Attributes:
         name: how recipes call it.
-        function: pure; pixels are uint8 or uint16 [H, W, 1 or 3], and so is the result.
+        family: the module it is in.
+        function: pure, `function(pixels, rng, **parameters) -> Damaged`; pixels are uint8 or
+            uint16 [H, W, 1 or 3] of any size and contiguous, and so is the result; the input is
+            left as it is; `rng` is the only source of randomness.
         parameters: by name.
-        defaults: values of those that a recipe need not say.
-        summary: the first line of the function's docstring.
+        defaults: values of those that need not be said.
     """
 
     name: str
+    family: str
     function: Callable[..., Damaged]
     parameters: Mapping[str, Parameter]
     defaults: Mapping[str, Value]
-    summary: str
+
+    def __call__(
+        self,
+        pixels: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        severity: int | None = None,
+        **values: Value,
+    ) -> Damaged:
+        """Degrade an image; the input stays as it is.
+
+        Args:
+            pixels: uint8 or uint16 [H, W, C]; C is 1 (gray) or 3 (RGB), or 2 or 4, of which the
+                last is alpha and comes back untouched.
+            rng: the source of all randomness.
+            severity: 1 to 5; values given beside it count more.
+            values: parameters by name.
+
+        Returns:
+            Pixels of the same type, height and width, and the mask of those taken away, if any.
+
+        Raises:
+            ValueError: another type or shape of pixels, which the message holds; a severity or
+                parameter that is unknown, missing or out of range, which the message names.
+        """
+        _check(pixels)
+        chosen = self.complete(severity, values)
+        if pixels.shape[-1] in (1, 3):
+            return self._damage(pixels, rng, chosen)
+        damaged = self._damage(pixels[..., :-1], rng, chosen)
+        return Damaged(np.dstack([damaged.pixels, pixels[..., -1:]]), damaged.mask)
+
+    def _damage(
+        self, pixels: np.ndarray, rng: np.random.Generator, values: Mapping[str, Value]
+    ) -> Damaged:
+        damaged = self.function(np.ascontiguousarray(pixels), rng, **values)
+        return Damaged(np.ascontiguousarray(damaged.pixels), damaged.mask)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.function.__doc__ or "").partition("\n")[0]
+
+    @property
+    def description(self) -> str:
+        """The docstring's text between its first line and its arguments."""
+        text = inspect.cleandoc(self.function.__doc__ or "").partition("\n")[2]
+        return text.partition("Args:\n")[0].strip()
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What the docstring says of the arguments, by name."""
+        block = inspect.cleandoc(self.function.__doc__ or "").partition("Args:\n")[2]
+        found: dict[str, list[str]] = {}
+        for line in re.split(r"\n\S", block)[0].splitlines():
+            if start := re.match(r"    (\w+): (.*)", line):
+                found[start[1]] = [start[2]]
+            elif found and line.strip():
+                found[list(found)[-1]].append(line.strip())
+        return {name: " ".join(words) for name, words in found.items()}
 
     @property
     def has_severities(self) -> bool:
@@ -116,25 +107,100 @@ class Degradation:
         return any(parameter.severities for parameter in self.parameters.values())
 
     def at_severity(self, severity: int) -> dict[str, Value]:
-        """Give the parameters that a severity stands for."""
+        """Give the parameters that a severity stands for.
+
+        Raises:
+            ValueError: there is no such severity.
+        """
+        if not self.has_severities:
+            raise ValueError(self.advice(f"has no severities, but {severity!r} was given"))
+        if isinstance(severity, bool) or severity not in SEVERITIES:
+            raise ValueError(self.advice(f"has severities 1 to 5, not {severity!r}"))
         return {
             name: parameter.severities[severity - 1]
             for name, parameter in self.parameters.items()
             if parameter.severities
         }
 
+    def complete(
+        self, severity: int | None = None, values: Mapping[str, Value] | None = None
+    ) -> dict[str, Value]:
+        """Give the value of every parameter, in the table's order.
+
+        Raises:
+            ValueError: one is unknown, missing or out of range.
+        """
+        given: dict[str, Value] = dict(self.defaults)
+        if severity is not None:
+            given |= self.at_severity(severity)
+        for name, value in (values or {}).items():
+            if name not in self.parameters:
+                raise ValueError(self.advice(f"has no parameter {name!r}"))
+            given[name] = value
+        if missing := [name for name in self.parameters if name not in given]:
+            raise ValueError(self.advice(f"needs {' and '.join(missing)}"))
+        return {name: self._checked(name, given[name]) for name in self.parameters}
+
+    def _checked(self, name: str, value: Value) -> Value:
+        try:
+            return self.parameters[name].check(value)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {name} must be {error}, not {value!r}") from None
+
+    def advice(self, problem: str) -> str:
+        """Say what is wrong with a use of it, and what it takes."""
+        forms = [f"{self.name}:1 to {self.name}:5"] if self.has_severities else []
+        forms += [f"{name}={parameter}" for name, parameter in self.parameters.items()]
+        return f"{self.name} {problem}; it takes {'; '.join(forms) or 'no parameters'}"
+
 
 DEGRADATIONS: dict[str, Degradation] = {}
+ALIASES: dict[str, str] = {}
 
 
-def degradation(**parameters: Parameter) -> Callable[[Callable[..., Damaged]], Callable]:
-    """Enter a function in the table under its own name; keyword defaults are the parameters'."""
+def degradation(
+    *aliases: str, **parameters: Parameter
+) -> Callable[[Callable[..., Damaged]], Degradation]:
+    """Enter a function in the table under its own name; keyword defaults are the parameters'.
 
-    def enter(function: Callable[..., Damaged]) -> Callable[..., Damaged]:
+    Args:
+        aliases: other names that recipes may use.
+        parameters: what each keyword argument of the function may be.
+    """
+
+    def enter(function: Callable[..., Damaged]) -> Degradation:
         name = function.__name__
-        defaults = function.__kwdefaults__ or {}
-        summary = (function.__doc__ or "").partition("\n")[0]
-        DEGRADATIONS[name] = Degradation(name, function, parameters, defaults, summary)
-        return function
+        family = function.__module__.rpartition(".")[2]
+        entry = Degradation(name, family, function, parameters, function.__kwdefaults__ or {})
+        DEGRADATIONS[name] = entry
+        ALIASES.update(dict.fromkeys(aliases, name))
+        return entry
 
     return enter
+
+
+def families() -> dict[str, list[Degradation]]:
+    """Group the table by family."""
+    grouped: dict[str, list[Degradation]] = {}
+    for entry in DEGRADATIONS.values():
+        grouped.setdefault(entry.family, []).append(entry)
+    return grouped
+
+
+def family_docs(family: str) -> str:
+    """Give the docstring of a family's module."""
+    return inspect.cleandoc(sys.modules[f"{__package__}.{family}"].__doc__ or "")
+
+
+def _check(pixels: np.ndarray) -> None:
+    if not isinstance(pixels, np.ndarray):
+        raise ValueError(f"pixels must be an array, not {type(pixels).__name__}")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"pixels must be uint8 or uint16, not {pixels.dtype} of shape {pixels.shape}"
+        )
+    if pixels.ndim != 3 or not 1 <= pixels.shape[-1] <= 4 or not pixels.size:
+        raise ValueError(
+            "pixels must be [height, width, 1 to 4 channels] and not empty, "
+            f"not of shape {pixels.shape}"
+        )

@@ -1,0 +1,48 @@
+"""How a function on float arrays becomes one on pixels, without a float copy of a whole scan."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from transforms.colour import from_unit, to_unit
+
+_SAMPLES = 1 << 20  # of float32 in flight
+
+
+def by_rows(pixels: np.ndarray, function: Callable[[np.ndarray, slice], np.ndarray]) -> np.ndarray:
+    """Run a function on a few rows at a time, from the top down.
+
+    Args:
+        pixels: uint8 or uint16 [H, W, C].
+        function: takes float32 [h, W, C], 0 black to 1 white, which it may write to, and the
+            slice of rows they are; gives float [h, W, C'], clipped to [0, 1] and rounded here.
+            Random draws of the shape of its rows are the same as if drawn for the whole image.
+
+    Returns:
+        The type of `pixels`, [H, W, C'].
+    """
+    height, width, channels = pixels.shape
+    step = max(1, _SAMPLES // (width * channels))
+    parts = []
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        parts.append(from_unit(function(to_unit(pixels[rows]), rows), pixels.dtype))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def by_channel(pixels: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Run a function on one channel at a time, for what looks at a pixel's neighbours.
+
+    Args:
+        pixels: uint8 or uint16 [H, W, C].
+        function: takes float32 [H, W], 0 black to 1 white, which it may write to, and gives the
+            same; clipped to [0, 1] and rounded here.
+
+    Returns:
+        The type and shape of `pixels`.
+    """
+    result = np.empty_like(pixels)
+    for channel in range(pixels.shape[-1]):
+        unit = np.ascontiguousarray(to_unit(pixels[..., channel]))
+        result[..., channel] = from_unit(function(unit), pixels.dtype)
+    return result
