@@ -3,23 +3,14 @@
 import numpy as np
 import pytest
 
+from tests.damage import flat_sixteen as flat
+from tests.damage import light
 from tests.photographs import gray, photo, sixteen, small
 from transforms.degradations.ageing import fade, light_fade, silver_mirroring, yellowing
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
-
-
-def flat(level, shape=(256, 320, 3)):
-    """16 bits of one level, given on a scale of 0-255; one for each channel, or for all."""
-    return np.broadcast_to(np.asarray(level) * 257, shape).astype(np.uint16)
-
-
-def light(pixels):
-    """Linear light by the curve of IEC 61966-2-1, as float64."""
-    v = pixels / float(np.iinfo(pixels.dtype).max)
-    return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
 
 
 def density(pixels):

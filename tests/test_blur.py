@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.damage import damage
 from tests.imagenet_c import reference
 from tests.photographs import gray, photo
 from transforms.degradations import DEGRADATIONS
@@ -17,10 +18,6 @@ ROUNDING = 0.5 + 0.01
 photographs = pytest.mark.parametrize("name", NAMES)
 severities = pytest.mark.parametrize("severity", SEVERITIES)
 channels = pytest.mark.parametrize("channels", [1, 3], ids=["gray", "rgb"])
-
-
-def damage(name, pixels, seed=0, **parameters):
-    return DEGRADATIONS[name](pixels, np.random.default_rng(seed), **parameters).pixels
 
 
 def detail(name, channels=3, height=203, width=301):

@@ -10,16 +10,13 @@ from PIL import Image
 from scipy import ndimage, spatial
 from skimage import color
 
+from tests.damage import damage, psnr
 from tests.photographs import PHOTOS, gray, photo, sixteen, small
 from transforms import colour
 from transforms.degradations import DEGRADATIONS
 
 DEPTHS = [np.uint8, np.uint16]
 both_depths = pytest.mark.parametrize("dtype", DEPTHS)
-
-
-def damage(name, pixels, seed=0, **parameters):
-    return DEGRADATIONS[name](pixels, np.random.default_rng(seed), **parameters).pixels
 
 
 def words(name, parameter):
@@ -40,11 +37,6 @@ def to_light(pixels):
     """Linear light by IEC 61966-2-1, in double precision."""
     unit = pixels / np.iinfo(pixels.dtype).max
     return np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
-
-
-def psnr(one, other):
-    error = np.square(one.astype(float) - other).mean()
-    return 10 * np.log10(255**2 / error)
 
 
 GRAY_STAYS = [

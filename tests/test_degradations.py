@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.damage import psnr
 from tests.photographs import TEN, middle, photo, sixteen, small
 from transforms.degradations import ALIASES, DEGRADATIONS, Choice, families, family_docs
 from transforms.recipe import parse_recipe
@@ -26,11 +27,6 @@ def damage(name, pixels, severity=5, seed=0):
     known = DEGRADATIONS[name]
     severity = severity if known.has_severities else None
     return known(pixels, np.random.default_rng(seed), severity=severity)
-
-
-def psnr(one, other):
-    error = np.square(one.astype(np.float64) - other).mean()
-    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
 
 
 def check(name, pixels, damaged):

@@ -6,23 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.damage import damage, flat, psnr
 from tests.imagenet_c import reference
 from tests.photographs import PHOTOS, TEN, gray, opened, photo, saved, sixteen, small
 from transforms.degradations import ALIASES, DEGRADATIONS, digital
-
-
-def damage(name, pixels, seed=0, **values):
-    known = DEGRADATIONS[ALIASES.get(name, name)]
-    return known(pixels, np.random.default_rng(seed), **values).pixels
-
-
-def flat(level, shape=(512, 512, 1), dtype=np.uint8):
-    return np.full(shape, level, dtype)
-
-
-def psnr(one, other):
-    return 10 * np.log10(255**2 / np.square(one.astype(np.float64) - other).mean())
-
 
 # make_imagenet_c.py of Hendrycks & Dietterich 2019; elastic_transform: imagecorruptions 1.1.2.
 PUBLISHED = {

@@ -3,23 +3,12 @@
 import numpy as np
 import pytest
 
+from tests.damage import damage, flat, psnr
 from tests.imagenet_c import reference
 from tests.photographs import PHOTOS, photo, sixteen, small
 from transforms.degradations import DEGRADATIONS
 
 ROUNDING = 0.501  # levels that rounding moves a sample at most, and a little for float32
-
-
-def damage(name, pixels, seed=0, **values):
-    return DEGRADATIONS[name](pixels, np.random.default_rng(seed), **values).pixels
-
-
-def flat(level, shape=(512, 512, 1), dtype=np.uint8):
-    return np.full(shape, level, dtype)
-
-
-def psnr(one, other):
-    return 10 * np.log10(255**2 / np.square(one.astype(np.float64) - other).mean())
 
 
 # make_imagenet_c.py of Hendrycks & Dietterich 2019, in its own scales.

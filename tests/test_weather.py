@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.damage import damage, psnr
 from tests.imagenet_c import reference
 from tests.photographs import gray, photo
-from transforms.degradations import DEGRADATIONS, weather
+from transforms.degradations import weather
 
 NAMES = ["astronaut", "chelsea", "coffee"]
 SEVERITIES = range(1, 6)
@@ -21,10 +22,6 @@ severities = pytest.mark.parametrize("severity", SEVERITIES)
 channels = pytest.mark.parametrize("channels", [1, 3], ids=["gray", "rgb"])
 
 
-def damage(name, pixels, seed=0, **parameters):
-    return DEGRADATIONS[name](pixels, np.random.default_rng(seed), **parameters).pixels
-
-
 def detail(name, channels=3, height=150, width=241):
     pixels = np.ascontiguousarray(photo(name)[40 : 40 + height, 60 : 60 + width])
     return gray(pixels) if channels == 1 else pixels
@@ -32,10 +29,6 @@ def detail(name, channels=3, height=150, width=241):
 
 def black(height, width, channels=3):
     return np.zeros((height, width, channels), np.uint8)
-
-
-def psnr(damaged, pixels):
-    return 10 * np.log10(255**2 / np.square(damaged - pixels.astype(float)).mean())
 
 
 def draws(name, height, width, seed):

@@ -6,6 +6,7 @@ from transforms.degradations import (  # noqa: F401, I001  they register, in the
     weather,
     digital,
     surface,
+    stains,
     ageing,
     capture,
     missing,

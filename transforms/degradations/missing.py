@@ -1,4 +1,7 @@
-"""Missing pixels. The mask stays on the record, for models that take one and for metrics."""
+"""Missing pixels.
+
+The mask stays on the record, for models that take one and for metrics, and is written beside it.
+"""
 
 import math
 from collections.abc import Callable, Iterator

@@ -88,7 +88,7 @@ def _transport_scratch(sheet: Sheet, rng: np.random.Generator, light: float) -> 
         flanks = np.float32(0.25) * (both - core)
         cover = core + flanks
         level = (core if light else flanks) / np.maximum(cover, np.float32(1e-6))
-        path.sheet.paint(near.where, cover, level[..., None], core > 0.5)
+        path.sheet.paint(near.where, cover, level[..., None], cover > 0.5)
 
 
 def _handling_scratch(sheet: Sheet, rng: np.random.Generator, light: float) -> None:
@@ -137,11 +137,13 @@ def dust(
 def _speck(sheet: Sheet, rng: np.random.Generator) -> tuple[Where, np.ndarray]:
     x, y = rng.random() * sheet.width, rng.random() * sheet.height
     radius = sheet.short * min(0.0011 * rng.lognormal(0, 0.6), 0.006)
-    # The further out of focus it lies, the softer its border; below a pixel it is faint instead.
+    # The further out of focus it lies, the softer its border.
     soft = max(1.0, rng.uniform(0.1, 0.6) * radius)
-    where, out = blob(sheet, rng, x, y, max(radius, 0.5), reach=2, uneven=0.25)
-    cover = np.clip((1 - out) * np.float32(radius / soft) + 0.5, 0, 1)
-    return where, cover * np.float32(min(1.0, 4 * radius**2))
+    drawn = max(radius, 0.75)
+    where, out = blob(sheet, rng, x, y, drawn, reach=2, uneven=0.25)
+    cover = np.clip((1 - out) * np.float32(drawn / soft) + 0.5, 0, 1)
+    # The soft border adds to its area, and a speck below a pixel is faint instead of small.
+    return where, cover * np.float32(radius**2 / (drawn**2 + soft**2 / 12))
 
 
 def _hair(sheet: Sheet, rng: np.random.Generator) -> tuple[Where, np.ndarray]:
