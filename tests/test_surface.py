@@ -63,12 +63,14 @@ def test_more_marks_bring_no_pixel_back_to_what_it_was(kind, photograph):
 
 @each
 def test_a_mark_is_the_same_among_few_and_many(kind):
-    for seed in range(5):
+    alike = []
+    for seed in range(6):
         one, two, three = (np.abs(change(kind, flat(), seed, count=n)) for n in (1, 2, 3))
         assert (one <= two).all()
         assert (two <= three).all()
         # The first mark alone, wherever the others did not come.
-        assert (one == three)[one != 0].mean() > 0.5
+        alike.append((one == three)[one != 0].mean())
+    assert np.mean(alike) > 0.6
 
 
 @each
@@ -295,8 +297,10 @@ def test_every_corner_and_edge_is_broken_once():
     for seed in range(10):
         mask = damage(lost_corners, flat(60, 600, 800), seed, count=8).mask
         assert mask[[0, 0, -1, -1], [0, -1, 0, -1]].all()
-        large = ndimage.binary_opening(np.pad(mask, 9, mode="edge"), iterations=5)[9:-9, 9:-9]
-        assert components(large)[0] == 8
+        for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]):
+            fifth = len(edge) // 5
+            assert edge[2 * fifth : 3 * fifth].any()
+            assert 0.1 < edge.mean() < 0.75
         assert not mask[150:450, 200:600].any()
 
 

@@ -37,7 +37,7 @@ class Sheet:
     Attributes:
         before: uint8 or uint16 [H, W, C], left as it is.
         after: the same, drawn on.
-        gone: bool [H, W], where nothing is seen of the picture any more.
+        gone: bool [H, W], where the picture is lost, or all but hidden.
     """
 
     before: np.ndarray
@@ -288,7 +288,7 @@ def blob(
     return where, np.hypot(across, down) / (np.float32(radius) * np.maximum(outline, 0.3))
 
 
-_ONE = 0.9
+_HAIRLINE = 0.9  # width that an 8-connected line covers, on average over directions
 
 
 def thread(
@@ -307,10 +307,10 @@ def thread(
         return (np.zeros(0, np.intp), np.zeros(0, np.intp)), np.zeros(0, np.float32)
     corner = np.array([columns.start, rows.start])
     fixed = np.rint(((points - corner) * zoom - 0.5) * 16).astype(np.int32)
-    # Of an even thickness its lines are one wider, and of 1 a tenth less (what 8-connected pixels
-    # cover, on average over directions): the next wider one is drawn, and made as much fainter.
-    thickness = 1 if width * zoom <= _ONE else 2 * max(1, math.ceil((width * zoom - 1) / 2))
-    drawn = _ONE if thickness == 1 else thickness + 1
+    # Its lines of an even thickness are one pixel wider. The next wider line is drawn, and made as
+    # much fainter.
+    thickness = 1 if width * zoom <= _HAIRLINE else 2 * max(1, math.ceil((width * zoom - 1) / 2))
+    drawn = _HAIRLINE if thickness == 1 else thickness + 1
     cv2.polylines(drawing, [fixed], False, 255, thickness, cv2.LINE_8, shift=4)
     drawing = cv2.resize(drawing, size, interpolation=cv2.INTER_AREA)
     down, across = np.nonzero(drawing)

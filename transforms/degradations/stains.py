@@ -85,7 +85,7 @@ def foxing(pixels: np.ndarray, rng: np.random.Generator, *, count: int) -> Damag
     damp = rng.random((6, 2))
     for chance in marks(rng, count):
         x, y = _spot_at(damp, chance) * (sheet.width, sheet.height)
-        radius = sheet.short * min(0.008 * chance.lognormal(0, 0.5), 0.025)
+        radius = sheet.short * min(max(0.005, 0.008 * chance.lognormal(0, 0.5)), 0.02)
         strength = np.float32(chance.uniform(0.3, 1))
         where, out = blob(sheet, chance, x, y, max(radius, 0.5), reach=2, uneven=0.12)
         halo = np.square(np.clip(1.6 - out, 0, 1))
@@ -96,7 +96,7 @@ def foxing(pixels: np.ndarray, rng: np.random.Generator, *, count: int) -> Damag
 
 def _spot_at(damp: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Choose a place, as shares of width and height: near a damp one, or now and then anywhere."""
-    centre, away, anywhere = damp[rng.integers(len(damp))], rng.normal(0, 0.11, 2), rng.random(2)
+    centre, away, anywhere = damp[rng.integers(len(damp))], rng.normal(0, 0.07, 2), rng.random(2)
     return anywhere if rng.random() < 0.25 else np.clip(centre + away, 0, 1)
 
 
