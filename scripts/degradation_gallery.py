@@ -41,7 +41,7 @@ They take images of any size, gray or RGB, of 8 or 16 bits; alpha stays as it is
 surfaces, in ageing and in capture is sized by the shorter side of the image; ImageNet-C is defined
 in pixels, for images of about 224. Its severities are kept as published, also where one is milder
 than the one before, by PSNR: above all 3 of `saturate` (twice the saturation after a tenth of it)
-and 4 of `spatter` (mud after water), and by less than a decibel some of `frost`, `fog`, `snow`,
+and 4 of `spatter` (mud after water), and by about a decibel at most some of `frost`, `fog`, `snow`,
 `zoom_blur`, `defocus_blur` and `glass_blur`. All others are worse at every step.
 
 The pictures are of scikit-image's astronaut (NASA, public domain), {side} pixels wide, with seed 0.
