@@ -21,10 +21,12 @@ setup(
     package_data={"models.zoo": ["*/*", "*/*/*"]},
     install_requires=[
         "apache-beam[tfrecord]>=2.77,<3",
+        "google-crc32c>=1.5",
         "keras>=3.10,<4",
         "numpy>=1.26",
         "opencv-python-headless>=5,<6",
         "pillow>=12",
+        "protobuf>=5",
         "pyarrow>=18",
         "rich>=13",
         "scikit-image>=0.25",
@@ -33,7 +35,16 @@ setup(
         "tensorflow-io>=0.37.1",
     ],
     extras_require={
-        "dev": ["hypothesis>=6.100", "mypy>=1.15", "pytest>=8", "ruff>=0.11"],
+        "dev": [
+            "hypothesis>=6.100",
+            "mypy>=1.15",
+            "pytest>=8",
+            "ruff>=0.11",
+            # The libraries whose shards ours are held to.
+            "datasets>=4",
+            "tensorflow-datasets>=4.9",
+            "webdataset>=1.0",
+        ],
     },
     entry_points={"console_scripts": ["heliograph = heliograph:main"]},
     classifiers=[

@@ -29,7 +29,7 @@ def build(pipeline: beam.Pipeline, job: Job, specs: Sequence[BatchSpec]) -> None
         pipeline
         | "Plan" >> beam.Create([spec.to_json() for spec in specs], reshuffle=False)
         | "Reshuffle" >> beam.Reshuffle()
-        | "Read" >> Read(job.max_pixels)
+        | "Read" >> Read(job.max_pixels, job.columns)
     )
     if job.recipe is not None:
         batches |= "Degrade" >> Degrade(job.recipe, job.seed)

@@ -1,6 +1,7 @@
 """Run a job: check what was asked, plan it, run the graph, and say how it ended."""
 
 import argparse
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -26,13 +27,15 @@ from models.contract import ContractError
 from models.saved_model import digest as model_digest
 from models.saved_model import locate, read_contract, resolve_precision
 from pipeline import graph
+from pipeline.archive import ArchiveError, archive_root
 from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
 from pipeline.options import Job
-from pipeline.plan import Budget, Plan, PlanError, archive_root, make_plan
+from pipeline.plan import Budget, Plan, make_plan
 from pipeline.progress import Progress
 from transforms import storage
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
+from transforms.shards import Columns
 from transforms.write import IMAGES, MASKS, Encoding
 
 log = logging.getLogger("heliograph")
@@ -81,6 +84,7 @@ def make_job(args: argparse.Namespace) -> Job:
             image_format.upper() if image_format else None, getattr(args, "quality", 95)
         )
         precision = resolve_precision(getattr(args, "precision", "auto"))
+        columns = Columns(args.image_column, args.name_column)
         facts: dict[str, Any] = {
             "command": args.command,
             "algorithm": ALGORITHM,
@@ -89,6 +93,7 @@ def make_job(args: argparse.Namespace) -> Job:
             "image_format": encoding.format,
             "quality": encoding.quality,
             "max_pixels": args.max_pixels,
+            "columns": dataclasses.asdict(columns),
         }
         if model is not None:
             facts |= _model_facts(model, args.contract, args.tile) | {"precision": precision}
@@ -109,6 +114,8 @@ def make_job(args: argparse.Namespace) -> Job:
         recipe=recipe,
         seed=getattr(args, "seed", 0),
         encoding=encoding,
+        shards=args.format,
+        columns=columns,
         max_pixels=args.max_pixels,
         budget=Budget(args.batch_size, args.batch_bytes, args.batch_pixels),
         workers=args.workers or _cores(),
@@ -178,9 +185,10 @@ def run(job: Job, options: PipelineOptions) -> Result:
     ledger = Ledger(job.output)
     try:
         replacing = _may_write(ledger, job)
-        plan = make_plan(job.archives, job.budget, job.workers)
+        plan = make_plan(job.archives, job.budget, job.workers, job.shards, job.columns)
         _check_names(plan, job.encoding)
-    except (PlanError, LedgerError, storage.StorageError) as error:
+        _check_places(plan, job.output)
+    except (ArchiveError, LedgerError, storage.StorageError) as error:
         raise JobError(str(error)) from error
     _say_left_out(plan)
     try:
@@ -192,7 +200,7 @@ def run(job: Job, options: PipelineOptions) -> Result:
                 "digest": job.digest,
                 "job": {**job.facts, "archives": list(job.archives)},
                 "planned": plan.records,
-                "batches": len(plan.specs),
+                "batches": sum(1 for spec in plan.specs for _ in spec.batches()),
                 "left_out": plan.left_out,
                 "versions": versions(),
             }
@@ -258,13 +266,25 @@ def _check_names(plan: Plan, encoding: Encoding) -> None:
     taken: dict[str, str] = {}
     for spec in plan.specs:
         for source in spec.sources:
-            name = encoding.name(source.key)
+            name = encoding.name(source)
             if name in taken:
-                raise PlanError(
+                raise ArchiveError(
                     f"{taken[name]} and {source.key} would both be written as {name}: "
                     "choose another --image_format"
                 )
             taken[name] = source.key
+
+
+def _check_places(plan: Plan, output: str) -> None:
+    """Refuse masters inside the output, where a list may lead."""
+    inside = output.rstrip("/") + "/"
+    for spec in plan.specs:
+        for source in spec.sources:
+            if source.path.startswith(inside):
+                raise ArchiveError(
+                    f"{source.path} lies inside the output {output}; masters are never written "
+                    "to: choose a folder outside it"
+                )
 
 
 def _say_left_out(plan: Plan) -> None:

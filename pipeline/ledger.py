@@ -7,7 +7,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from pipeline.plan import LEDGER
+from pipeline.archive import LEDGER
 from transforms import storage
 from transforms.record import Batch, Record
 from transforms.write import SCRATCH

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from models.saved_model import Precision
     from pipeline.plan import Budget
     from transforms.recipe import Recipe
+    from transforms.shards import Columns
     from transforms.write import Encoding
 
 Command = Literal["restore", "evaluate", "degrade"]
@@ -33,6 +34,8 @@ class Job:
         recipe: what to damage the images by, if anything.
         seed: of the recipe's randomness.
         encoding: of the derivatives.
+        shards: the kind of shards that all files are taken for; None to go by their names.
+        columns: of shards that hold images and names.
         max_pixels: an image of more is a failure.
         budget: of one batch.
         workers: worker processes of the local runner.
@@ -52,6 +55,8 @@ class Job:
     recipe: "Recipe | None"
     seed: int
     encoding: "Encoding"
+    shards: str | None
+    columns: "Columns"
     max_pixels: int
     budget: "Budget"
     workers: int
@@ -98,6 +103,8 @@ def whole(least: int, most: int | None = None):
 
     return parse
 
+
+SHARDS = ("tfrecord", "webdataset", "zip", "parquet", "idx", "npy", "npz", "list")
 
 OPTIONS: tuple[Option, ...] = (
     _option(
@@ -163,6 +170,23 @@ OPTIONS: tuple[Option, ...] = (
         type=whole(1, 100),
         default=95,
         help="of JPEG and lossy WebP derivatives, 1-100 (default: %(default)s)",
+    ),
+    _option(
+        "--format",
+        choices=SHARDS,
+        help="take all files of ARCHIVE for shards of this kind (default: by their names)",
+    ),
+    _option(
+        "--image_column",
+        metavar="NAME",
+        help="feature of TFRecord Examples, or column of Parquet files, that holds the image "
+        "(default: image/encoded, or the column that is known or looks like it)",
+    ),
+    _option(
+        "--name_column",
+        metavar="NAME",
+        help="feature or column that holds the image's name (default: image/filename, or the "
+        "column that looks like it)",
     ),
     _option(
         "--max_pixels",

@@ -1,24 +1,20 @@
-"""Find an archive's images and slice them into batch specs."""
+"""Slice an archive's images into batch specs."""
 
-import os
-import posixpath
-from collections import Counter
+import itertools
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from pipeline.archive import find_sources
 from transforms import codec, storage
 from transforms.record import BatchSpec, Source
-from transforms.write import IMAGES
+from transforms.shards import FORMATS, LIST, USUAL_COLUMNS, Columns
 
-LEDGER = "ledger"
+log = logging.getLogger("heliograph")
 
 # Where a file does not state its size: about what a JPEG of good quality holds.
 _PIXELS_PER_BYTE = 4
-
-
-class PlanError(ValueError):
-    """An archive that cannot be planned, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,103 +50,63 @@ class Plan:
         return sum(len(spec.sources) for spec in self.specs)
 
 
-def make_plan(archives: Sequence[str], budget: Budget, workers: int = 1) -> Plan:
+def make_plan(
+    archives: Sequence[str],
+    budget: Budget,
+    workers: int = 1,
+    kind: str | None = None,
+    columns: Columns = USUAL_COLUMNS,
+) -> Plan:
     """Plan a job. The same files give the same plan.
 
     Args:
         archives: folders (searched recursively), globs, and outputs of earlier jobs.
         budget: of one batch.
         workers: processes to share the work between.
+        kind: take all files for shards of this kind, a key of `shards.FORMATS`; None to go by
+            their names.
+        columns: of shards that hold images and names.
 
     Raises:
-        PlanError: an archive is missing, or none holds an image.
+        ArchiveError: an archive is missing, none holds an image, or a shard is something else.
         StorageError: a folder cannot be listed.
     """
-    sources, left_out = find_sources(archives)
+    sources, left_out = find_sources(archives, kind, columns)
     pixels = _stated_pixels(sources)
     # At least eight batches for each worker, so that none waits long for the last one.
     count = max(1, min(budget.count, -(-len(sources) // (8 * workers))))
-    specs = _slice(sources, pixels, Budget(count, budget.size, budget.pixels))
+    budget = Budget(count, budget.size, budget.pixels)
+    specs = []
+    start = 0
+    for _, run in itertools.groupby(sources, key=_part):
+        taken = list(run)
+        stop = start + len(taken)
+        specs += _specs(taken, pixels[start:stop], budget)
+        start = stop
     return Plan(tuple(_dealt(specs, workers)), left_out)
 
 
-def find_sources(archives: Sequence[str]) -> tuple[list[Source], dict[str, int]]:
-    """List the images of archives in the order of their keys, and count what is left out.
-
-    The key of an image is its path relative to the archive; with several archives, to the folder
-    that holds them all.
-
-    Raises:
-        PlanError: an archive is missing, or none holds an image.
-    """
-    listed: dict[str, list[storage.File]] = {}
-    for archive in archives:
-        root, files = _list(archive)
-        if not files:
-            raise PlanError(f"nothing in the archive {archive}: no such folder, file or match")
-        listed[root] = [*listed.get(root, []), *files]
-    base = _common(list(listed))
-    left_out: Counter[str] = Counter()
-    found: dict[str, Source] = {}
-    for files in listed.values():
-        for file in files:
-            key = _key(file.path, base)
-            name = posixpath.basename(key)
-            extension = posixpath.splitext(name)[1].lower()
-            # ._photo.jpg is a Macintosh's note about photo.jpg, and no JPEG.
-            if name.startswith(".") or extension not in codec.EXTENSIONS:
-                left_out["hidden" if name.startswith(".") else extension or "no extension"] += 1
-            else:
-                found[key] = Source(key, file.path, file.size, file.modified)
-    if not found:
-        raise PlanError(
-            f"no images in {', '.join(archives)}: none of its {sum(left_out.values())} files ends "
-            f"in {', '.join(sorted(codec.EXTENSIONS))}"
-        )
-    return [found[key] for key in sorted(found)], dict(sorted(left_out.items()))
+def _part(source: Source) -> tuple:
+    """Tell what to slice apart from what: image files, shards, parts of shards."""
+    member = source.member
+    if member is None or member.shard == LIST:
+        return ()
+    part = FORMATS[member.shard].part
+    return (source.path, part(member.place) if part else None)
 
 
-def archive_root(archive: str) -> str:
-    """Give the folder that keys are relative to: of a glob, the part before its first wildcard."""
-    if storage.is_local(archive):
-        archive = os.path.abspath(archive)
-    if _is_glob(archive):
-        parts = archive.split("/")
-        wild = next(index for index, part in enumerate(parts) if storage.has_meta(part))
-        return "/".join(parts[:wild]) or "/"
-    return archive.rstrip("/") or "/"
-
-
-def _is_glob(archive: str) -> bool:
-    """Tell a glob from a file or folder that has a glob's characters in its name."""
-    return storage.has_meta(archive) and not storage.exists(archive)
-
-
-def _list(archive: str) -> tuple[str, list[storage.File]]:
-    root = archive_root(archive)
-    if _is_glob(archive):
-        pattern = os.path.abspath(archive) if storage.is_local(archive) else archive
-        return root, list(storage.list_glob(pattern))
-    if storage.is_local(root) and os.path.isfile(root):
-        return posixpath.dirname(root), [storage.local_file(root)]
-    if storage.is_local(root) and not os.path.exists(root):
-        return root, []
-    if storage.exists(storage.join(root, LEDGER, "job.json")):
-        root = storage.join(root, IMAGES)  # an earlier job's output: its images, not its ledger
-    return root, list(storage.list_folder(root))
-
-
-def _common(roots: list[str]) -> str:
-    shared = []
-    for parts in zip(*(root.split("/") for root in roots), strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0])
-    return "/".join(shared)
-
-
-def _key(path: str, base: str) -> str:
-    return path[len(base) :].lstrip("/").replace("://", "/")
+def _specs(sources: Sequence[Source], pixels: Sequence[int], budget: Budget) -> list[BatchSpec]:
+    """Slice image files, or the images of a shard or of a part of it."""
+    specs = _slice(sources, pixels, budget)
+    member = sources[0].member
+    if member is None or member.shard == LIST:
+        return specs
+    if not (member.compression or FORMATS[member.shard].part):
+        return specs
+    if member.compression:
+        log.info("%s is compressed: one worker reads it from its beginning", sources[0].path)
+    *ends, _ = itertools.accumulate(len(spec.sources) for spec in specs)
+    return [BatchSpec(tuple(sources), sum(pixels), tuple(ends))]
 
 
 def _stated_pixels(sources: Sequence[Source]) -> list[int]:
@@ -159,6 +115,9 @@ def _stated_pixels(sources: Sequence[Source]) -> list[int]:
 
 
 def _probe(source: Source) -> int:
+    if source.member is not None:
+        # What planning does not know is not worth another reading of the shard.
+        return source.member.pixels or source.size * _PIXELS_PER_BYTE
     try:
         with storage.opened(source.path) as file:
             size = codec.probe(file)

@@ -1,5 +1,6 @@
 import argparse
 import sys
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -8,7 +9,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that
 
 from pipeline import cli, graph, job
-from pipeline.options import OPTIONS
+from pipeline.options import OPTIONS, SHARDS
 from pipeline.plan import Budget, make_plan
 from transforms.read import Read
 from transforms.record import Batch
@@ -57,7 +58,7 @@ def reached(coders, identity: str) -> set[str]:
 
 def test_the_batch_coder_knows_the_size_of_pixels_and_can_carry_them(archive):
     plan = make_plan([str(archive)], Budget())
-    batch = plan.specs[0].batch()
+    (batch,) = plan.specs[0].batches()
     coder = BatchCoder()
     assert coder.estimate_size(batch) == 0
     pixels = np.zeros((10, 20, 3), np.uint8)
@@ -127,7 +128,7 @@ def test_beams_options_are_understood_and_kept_apart(archive, tmp_path):
 def test_what_help_says_is_what_the_library_does(archive, tmp_path):
     import inspect
 
-    from transforms import codec, restore
+    from transforms import codec, restore, shards
     from transforms.write import Encoding
 
     parser, _ = cli._parser()
@@ -138,3 +139,8 @@ def test_what_help_says_is_what_the_library_does(archive, tmp_path):
     assert args.tile == inspect.signature(restore.Restore).parameters["tile"].default
     formats = next(o for o in OPTIONS if o.name == "image_format").settings["choices"]
     assert {name.upper() for name in formats} == set(codec.FORMATS)
+    assert (*shards.FORMATS, shards.LIST) == SHARDS
+    written = (Path(__file__).parents[1] / "docs" / "shards.md").read_text("utf-8")
+    for name, known in shards.FORMATS.items():
+        assert f"| `{name}` |" in written
+        assert all(f"`{extension}`" in written for extension in known.extensions[:1])

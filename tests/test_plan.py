@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.plan import Budget, PlanError, find_sources, make_plan
+from pipeline.archive import ArchiveError, find_sources
+from pipeline.plan import Budget, make_plan
 from transforms.record import BatchSpec
 from transforms.storage import StorageError
 
@@ -79,14 +80,14 @@ def test_nothing_to_plan_is_an_error_that_names_the_archive(tmp_path, archive):
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("")
-    with pytest.raises(PlanError, match=archive.replace("*", r"\*")):
+    with pytest.raises(ArchiveError, match=archive.replace("*", r"\*")):
         make_plan([str(tmp_path / archive)], Budget())
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path):
     # A test may run as root, who may read every folder; a link to itself nobody can.
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises((StorageError, PlanError), match="loop"):
+    with pytest.raises((StorageError, ArchiveError), match="loop"):
         make_plan([str(tmp_path / "loop")], Budget())
 
 
@@ -121,7 +122,8 @@ def test_the_same_files_give_the_same_plan(tmp_path):
         image(tmp_path / f"{number}.png", 8 + number)
     first, second = (make_plan([str(tmp_path)], Budget(count=3), workers=2) for _ in range(2))
     assert first == second
-    assert len({spec.id for spec in first.specs}) == len(first.specs)
+    ids = {batch.id for spec in first.specs for batch in spec.batches()}
+    assert len(ids) == len(first.specs)
     assert [BatchSpec.from_json(spec.to_json()) for spec in first.specs] == list(first.specs)
 
 

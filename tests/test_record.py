@@ -7,15 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.record import Batch, BatchSpec, Record, Source
+from transforms.record import Batch, BatchSpec, Member, Record, Source
 
 texts = st.text(st.characters(exclude_categories=[]), max_size=20)  # lone surrogates too
+members = st.builds(
+    Member,
+    texts,
+    st.sampled_from([None, "gzip"]),
+    texts,
+    st.lists(st.integers(0, 2**63) | texts, max_size=4).map(tuple),
+    st.integers(0, 2**63),
+    st.none() | texts,
+)
 sources = st.builds(
     Source,
     texts,
     texts,
     st.integers(0, 2**63),
     st.floats(allow_nan=False, allow_infinity=False),
+    st.none() | members,
+    st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
 )
 
 
@@ -23,13 +34,18 @@ def record(key="a.jpg", **known):
     return Record(source=Source(key, f"/archive/{key}", 10, 0.5), **known)
 
 
-def spec(*keys, pixels=1):
-    return BatchSpec(tuple(record(key).source for key in keys), pixels)
+def spec(*keys, pixels=1, cuts=()):
+    return BatchSpec(tuple(record(key).source for key in keys), pixels, cuts)
 
 
-@given(st.lists(sources), st.integers(0, 2**63))
-def test_a_spec_survives_its_line_of_json(listed, pixels):
-    plan = BatchSpec(tuple(listed), pixels)
+def only(plan):
+    (batch,) = plan.batches()
+    return batch
+
+
+@given(st.lists(sources), st.integers(0, 2**63), st.lists(st.integers(1, 9)).map(tuple))
+def test_a_spec_survives_its_line_of_json(listed, pixels, cuts):
+    plan = BatchSpec(tuple(listed), pixels, cuts)
     line = plan.to_json()
     assert "\n" not in line
     assert line.isascii(), "no runner's coder can stumble over a name"
@@ -38,29 +54,56 @@ def test_a_spec_survives_its_line_of_json(listed, pixels):
 
 def test_a_spec_line_is_plain_json():
     assert json.loads(spec("ä.jpg").to_json()) == {
-        "sources": [["ä.jpg", "/archive/ä.jpg", 10, 0.5]],
+        "sources": [["ä.jpg", "/archive/ä.jpg", 10, 0.5, None, []]],
         "pixels": 1,
+        "cuts": [],
     }
 
 
 def test_a_batch_id_depends_on_the_keys_alone():
     elsewhere = BatchSpec((Source("a", "gs://moved/a", 99, 7.0), Source("b", "x", 1, 1.0)), 5)
-    assert elsewhere.id == spec("a", "b").id
+    assert only(elsewhere).id == only(spec("a", "b")).id
     # printf 'a\0b' | sha256sum | head -c 16
-    assert elsewhere.id == "59b271ae1bbcb1d3"
+    assert only(elsewhere).id == "59b271ae1bbcb1d3"
 
 
 @pytest.mark.parametrize("keys", [("b", "a"), ("a",), ("ab",), ("a", "b", "c"), ("a", "\udcff")])
 def test_other_keys_give_another_batch_id(keys):
-    assert spec(*keys).id != spec("a", "b").id
+    assert only(spec(*keys)).id != only(spec("a", "b")).id
 
 
 def test_a_spec_gives_records_in_its_order_with_nothing_read():
-    batch = spec("b", "a").batch()
+    batch = only(spec("b", "a"))
     assert [held.key for held in batch.records] == ["b", "a"]
-    assert batch.id == spec("b", "a").id
     assert len(batch) == 2
     assert batch.nbytes == batch.failures == 0
+
+
+def test_a_spec_of_several_batches_gives_them_one_by_one():
+    batches = list(spec("a", "b", "c", "d", "e", cuts=(2, 4)).batches())
+    assert [[held.key for held in batch.records] for batch in batches] == [
+        ["a", "b"],
+        ["c", "d"],
+        ["e"],
+    ]
+    assert batches[0].id == only(spec("a", "b")).id, "as if they were planned one by one"
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "mirror"),
+    [
+        ("a/s.tar#x/y.jpg", "x/y.jpg", "a/s.tar/x/y.jpg"),
+        ("s#1.tar#x#y.jpg", "x#y.jpg", "s#1.tar/x#y.jpg"),
+        ("s.tar#../../x.jpg", "../../x.jpg", "s.tar/%2E%2E/%2E%2E/x.jpg"),
+    ],
+)
+def test_a_derivative_of_a_shard_lies_in_a_folder_of_its_name(key, name, mirror):
+    member = Member("webdataset", None, name, (0, 1))
+    assert Source(key, "/archive/s.tar", 1, 0.0, member).mirror == mirror
+
+
+def test_a_derivative_of_a_file_lies_under_its_key():
+    assert record("a#b/50%.jpg").source.mirror == "a#b/50%.jpg"
 
 
 def test_one_record_that_fails_leaves_its_neighbours_alone():

@@ -85,10 +85,7 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
         raise CodecError("the file is empty")
     with _opened(io.BytesIO(data)) as image:
         width, height = image.size
-        if width * height > max_pixels:
-            raise CodecError(
-                f"{width} x {height} pixels are more than the {max_pixels:,} of --max_pixels"
-            )
+        _check_size(width, height, max_pixels)
         _refuse_cut_depth(image)
         warnings: list[str] = []
         stated = dict(image.info)
@@ -109,6 +106,25 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
     turn = _TURNS.get(orientation, _TURNS[1])
     alpha = None if alpha is None else np.ascontiguousarray(turn(alpha))
     return Decoded(form, np.ascontiguousarray(turn(pixels)), alpha, tuple(warnings))
+
+
+def form_of(pixels: np.ndarray, max_pixels: int = DEFAULT_MAX_PIXELS) -> Form:
+    """Give the form of an image that came as pixels [H, W, 1 or 3]: it goes out as PNG.
+
+    Raises:
+        CodecError: there are more than `max_pixels`.
+    """
+    height, width = pixels.shape[:2]
+    _check_size(width, height, max_pixels)
+    gray = "L" if pixels.dtype == np.uint8 else "I;16"
+    return Form(format="PNG", mode=gray if pixels.shape[-1] == 1 else "RGB")
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise CodecError(
+            f"{width} x {height} pixels are more than the {max_pixels:,} of --max_pixels"
+        )
 
 
 def encode(
@@ -158,6 +174,24 @@ def encode_mask(mask: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(mask).save(out, "PNG")
     return out.getvalue()
+
+
+def looks_like(head: bytes) -> str | None:
+    """Name the kind of image that a file begins like, by the marks of the formats we know."""
+    for mark, name in _MARKS.items():
+        if head.startswith(mark):
+            return name
+    return "a WebP image" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
+
+
+_MARKS = {
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
+    b"II*\x00": "a TIFF image",
+    b"MM\x00*": "a TIFF image",
+    b"GIF8": "a GIF image",
+    b"BM": "a BMP image",
+}
 
 
 def probe(file: BinaryIO) -> tuple[int, int] | None:

@@ -1,22 +1,43 @@
 """Read masters, and decode them."""
 
 import hashlib
+from collections.abc import Iterable
 
 import apache_beam as beam
+import numpy as np
 
 from transforms import codec, storage
 from transforms.record import Batch, BatchSpec, Record
-from transforms.stage import Stage
+from transforms.shards import USUAL_COLUMNS, Columns, OpenShard
+from transforms.shards.shard import Content
+from transforms.stage import StageDoFn
 
 
-def read_record(record: Record) -> Record:
+def read_record(record: Record, shard: OpenShard) -> Record:
     """Read the master's bytes and take their digest. The master is only ever opened for reading.
+
+    Args:
+        record: with its source.
+        shard: that images of shards are read from.
 
     Raises:
         StorageError: it cannot be read.
+        ShardError: it cannot be had from its shard.
     """
-    data = storage.read(record.source.path)
-    return record.replace(encoded=data, sha256=hashlib.sha256(data).hexdigest())
+    source = record.source
+    if source.member is None:
+        content = Content(encoded=storage.read(source.path))
+    else:
+        content = shard.get(source.path, source.member)
+    pixels = None if content.pixels is None else np.ascontiguousarray(content.pixels)
+    held = content.encoded if pixels is None else pixels.data
+    assert held is not None, f"{record.key} is neither encoded nor pixels"
+    return record.replace(
+        encoded=content.encoded,
+        pixels=pixels,
+        fields={**dict(source.fields), **content.fields},
+        sha256=hashlib.sha256(held).hexdigest(),
+    )
 
 
 def decode_record(record: Record, max_pixels: int = codec.DEFAULT_MAX_PIXELS) -> Record:
@@ -25,6 +46,8 @@ def decode_record(record: Record, max_pixels: int = codec.DEFAULT_MAX_PIXELS) ->
     Raises:
         CodecError: it is not an image, is broken, too large, or of a depth that would be cut.
     """
+    if record.pixels is not None:
+        return record.replace(form=codec.form_of(record.pixels, max_pixels))
     assert record.encoded is not None, f"{record.key} has not been read"
     decoded = codec.decode(record.encoded, max_pixels=max_pixels)
     return record.replace(
@@ -44,20 +67,32 @@ class Read(beam.PTransform):
 
     Args:
         max_pixels: an image of more is a failure, not a memory error.
+        columns: of shards that hold images and names.
     """
 
-    def __init__(self, max_pixels: int = codec.DEFAULT_MAX_PIXELS) -> None:
+    def __init__(
+        self, max_pixels: int = codec.DEFAULT_MAX_PIXELS, columns: Columns = USUAL_COLUMNS
+    ) -> None:
         super().__init__()
         self.max_pixels = max_pixels
+        self.columns = columns
 
     def expand(self, specs: beam.PCollection[str]) -> beam.PCollection[Batch]:
         """Read and decode."""
-        max_pixels = self.max_pixels
-        batches = specs | "Open" >> beam.Map(_open).with_output_types(Batch)
-        return batches | Stage(
-            read=read_record, decode=lambda record: decode_record(record, max_pixels)
-        )
+        return specs | beam.ParDo(_ReadDoFn(self.max_pixels, self.columns)).with_output_types(Batch)
 
 
-def _open(spec: str) -> Batch:
-    return BatchSpec.from_json(spec).batch()
+class _ReadDoFn(StageDoFn):
+    def __init__(self, max_pixels: int, columns: Columns) -> None:
+        super().__init__("decode")
+        self.max_pixels = max_pixels
+        self.columns = columns
+
+    def process(self, spec: str) -> Iterable[Batch]:
+        with OpenShard(self.columns) as shard:
+            functions = {
+                "read": lambda record: read_record(record, shard),
+                "decode": lambda record: decode_record(record, self.max_pixels),
+            }
+            for batch in BatchSpec.from_json(spec).batches():
+                yield self.run(batch, functions)

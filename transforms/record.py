@@ -2,15 +2,40 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transforms.names import safe_path
+
 if TYPE_CHECKING:
     from transforms.codec import Form
+    from transforms.shards.shard import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One image among those of a shard.
+
+    Attributes:
+        shard: kind of the shard, a key of `shards.FORMATS`.
+        compression: of the whole shard: "gzip", "zlib" or None.
+        name: what the shard calls the image; of two of one name, the second ends in ~2.
+        place: where in the shard it is, as its format knows it.
+        pixels: how many it has, where planning found out; else 0.
+        trouble: why it cannot be read, if planning found that out.
+    """
+
+    shard: str
+    compression: str | None
+    name: str
+    place: "Place"
+    pixels: int = 0
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +43,40 @@ class Source:
     """Where a record is read from, as the planner saw it.
 
     Attributes:
-        key: the record's stable id inside the archive: its relative path, with forward slashes.
-        path: where to read it, for Beam's FileSystems.
-        size: bytes.
-        modified: seconds since 1970, in UTC.
+        key: the record's stable id inside the archive: its relative path, with forward slashes;
+            of an image in a shard, the shard's, then # and the image's name.
+        path: the file to read, or that holds it, for Beam's FileSystems.
+        size: bytes of the image.
+        modified: when the file was, in seconds since 1970, in UTC.
+        member: which of the file's images it is, where the file is a shard.
+        fields: what a list says beside it, by name.
     """
 
     key: str
     path: str
     size: int
     modified: float
+    member: Member | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def mirror(self) -> str:
+        """The derivative's path below the output, but for its extension: the key, with a shard for
+        a folder. Whatever a shard calls its images, they stay inside.
+        """
+        if self.member is None:
+            return self.key
+        shard = self.key[: -len(self.member.name) - 1]
+        return f"{shard}/{safe_path(self.member.name)}"
+
+    @classmethod
+    def of(cls, fields: Sequence[Any]) -> "Source":
+        """Make one of what `dataclasses.astuple` gave, by way of JSON."""
+        key, path, size, modified, member, said = fields
+        if member is not None:
+            shard, compression, name, place, *known = member
+            member = Member(shard, compression, name, tuple(place), *known)
+        return cls(key, path, size, modified, member, tuple((name, text) for name, text in said))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +96,7 @@ class Record:
         source: where it comes from.
         sha256: of the encoded master, in hexadecimal.
         encoded: the bytes of the master, until they are decoded.
+        fields: what came with it in its shard, by name.
         form: how the master was encoded, and what to write back beside the pixels.
         pixels: uint8 or uint16 [H, W, C], C 1 or 3, upright; degraded where that was asked.
         alpha: [H, W] of the same type, kept aside.
@@ -64,6 +114,7 @@ class Record:
     source: Source
     sha256: str | None = None
     encoded: bytes | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
     form: "Form | None" = None
     pixels: np.ndarray | None = None
     alpha: np.ndarray | None = None
@@ -180,30 +231,35 @@ class BatchSpec:
     """What to read for one batch. The only thing that Beam ever shuffles on the way to the pixels.
 
     Attributes:
-        sources: the records to read, in the order of their keys.
+        sources: the records to read, in the order to read them.
         pixels: an estimate of their pixels, for sharing the work out evenly.
+        cuts: where one batch ends and the next begins, of a spec that is several batches: what has
+            to be read from its beginning, as a compressed shard has, is one worker's.
     """
 
     sources: tuple[Source, ...]
     pixels: int
-
-    @property
-    def id(self) -> str:
-        """A name that depends on the keys alone: the same plan gives the same commit records."""
-        keys = "\0".join(source.key for source in self.sources)
-        return hashlib.sha256(keys.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    cuts: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """Write the spec as one line, so that no runner has to pickle it."""
         sources = [dataclasses.astuple(source) for source in self.sources]
-        return json.dumps({"sources": sources, "pixels": self.pixels})
+        return json.dumps({"sources": sources, "pixels": self.pixels, "cuts": self.cuts})
 
     @classmethod
     def from_json(cls, text: str) -> "BatchSpec":
         """Read what `to_json` wrote."""
         fields = json.loads(text)
-        return cls(tuple(Source(*source) for source in fields["sources"]), fields["pixels"])
+        sources = tuple(map(Source.of, fields["sources"]))
+        return cls(sources, fields["pixels"], tuple(fields["cuts"]))
 
-    def batch(self) -> Batch:
-        """Give the batch of records with nothing read yet."""
-        return Batch(self.id, tuple(Record(source=source) for source in self.sources))
+    def batches(self) -> Iterator[Batch]:
+        """Give its batches, with nothing read yet.
+
+        Their ids depend on the keys alone: the same plan gives the same commit records.
+        """
+        for start, stop in itertools.pairwise((0, *self.cuts, len(self.sources))):
+            sources = self.sources[start:stop]
+            keys = "\0".join(source.key for source in sources)
+            digest = hashlib.sha256(keys.encode("utf-8", "surrogateescape")).hexdigest()
+            yield Batch(digest[:16], tuple(Record(source=source) for source in sources))

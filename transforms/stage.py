@@ -2,7 +2,7 @@
 
 import pickle
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import apache_beam as beam
 from apache_beam.coders import Coder, registry
@@ -61,21 +61,32 @@ class Stage(beam.PTransform):
 
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
         """Run the stage."""
-        stage = beam.ParDo(_StageDoFn(self.name, self.functions))
+        stage = beam.ParDo(_FunctionsDoFn(self.name, self.functions))
         return batches | stage.with_output_types(Batch)
 
 
-class _StageDoFn(beam.DoFn):
-    def __init__(self, name: str, functions: dict[str, Callable[[Record], Record]]) -> None:
-        self.functions = functions
+class StageDoFn(beam.DoFn):
+    """What counts and times the functions of a stage."""
+
+    def __init__(self, name: str) -> None:
         self.records = Metrics.counter("heliograph", f"{name}_records")
         self.failures = Metrics.counter("heliograph", f"{name}_failures")
         self.milliseconds = Metrics.distribution("heliograph", f"{name}_milliseconds")
 
-    def process(self, batch: Batch) -> Iterable[Batch]:
+    def run(self, batch: Batch, functions: Mapping[str, Callable[[Record], Record]]) -> Batch:
+        """Take a batch through functions."""
         started = time.monotonic()
-        result = batch.map(self.functions)
+        result = batch.map(functions)
         self.milliseconds.update(int(1000 * (time.monotonic() - started)))
         self.records.inc(len(batch) - batch.failures)
         self.failures.inc(result.failures - batch.failures)
-        yield result
+        return result
+
+
+class _FunctionsDoFn(StageDoFn):
+    def __init__(self, name: str, functions: dict[str, Callable[[Record], Record]]) -> None:
+        super().__init__(name)
+        self.functions = functions
+
+    def process(self, batch: Batch) -> Iterable[Batch]:
+        yield self.run(batch, self.functions)

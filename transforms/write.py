@@ -8,7 +8,7 @@ import apache_beam as beam
 import numpy as np
 
 from transforms import codec, storage
-from transforms.record import Batch, Derivative, MaskFile, Record
+from transforms.record import Batch, Derivative, MaskFile, Record, Source
 from transforms.stage import Stage
 
 IMAGES = "images"
@@ -28,14 +28,24 @@ class Encoding:
     format: str | None = None
     quality: int = codec.DEFAULT_QUALITY
 
-    def name(self, key: str) -> str:
-        """Give the derivative's path below `images/`: the key, with a second extension where the
-        first is another format's, so that a.png and a.jpg cannot meet.
+    def name(self, source: Source) -> str:
+        """Give the derivative's path below `images/`: the master's, with a second extension where
+        the first is another format's, so that a.png and a.jpg cannot meet.
         """
-        if self.format is None:
-            return key
-        extensions = codec.FORMATS[self.format].extensions
-        return key if posixpath.splitext(key)[1].lower() in extensions else key + extensions[0]
+        name, known = source.mirror, self.format_for(source)
+        if known is None:
+            return name
+        extensions = codec.FORMATS[known].extensions
+        return name if posixpath.splitext(name)[1].lower() in extensions else name + extensions[0]
+
+    def format_for(self, source: Source) -> str | None:
+        """Give the format to write, or None for the master's own.
+
+        Images whose names do not tell their format, as in shards, go out as PNG, so that names are
+        known before the images are.
+        """
+        named = posixpath.splitext(source.mirror)[1].lower() in codec.EXTENSIONS
+        return self.format or (None if named else "PNG")
 
 
 def write_record(record: Record, output: str, encoding: Encoding) -> Record:
@@ -49,21 +59,27 @@ def write_record(record: Record, output: str, encoding: Encoding) -> Record:
     pixels = record.image if record.restored is None else record.restored
     assert record.form is not None, f"{record.key} has not been decoded"
     data = codec.encode(
-        record.form, pixels, record.alpha, name=encoding.format, quality=encoding.quality
+        record.form,
+        pixels,
+        record.alpha,
+        name=encoding.format_for(record.source),
+        quality=encoding.quality,
     )
-    name = encoding.name(record.key)
+    name = encoding.name(record.source)
     storage.write(storage.join(output, IMAGES, name), data, scratch=storage.join(output, SCRATCH))
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(data).hexdigest()
     return record.replace(
         derivative=Derivative(name, len(data), digest, width, height),
-        mask_file=None if record.mask is None else _write_mask(record.key, record.mask, output),
+        mask_file=None
+        if record.mask is None
+        else _write_mask(record.source.mirror, record.mask, output),
     )
 
 
-def _write_mask(key: str, mask: np.ndarray, output: str) -> MaskFile:
+def _write_mask(mirror: str, mask: np.ndarray, output: str) -> MaskFile:
     data = codec.encode_mask(mask)
-    name = f"{key}.png"  # always one more extension, so that no two keys can meet
+    name = f"{mirror}.png"  # always one more extension, so that no two can meet
     storage.write(storage.join(output, MASKS, name), data, scratch=storage.join(output, SCRATCH))
     return MaskFile(name, hashlib.sha256(data).hexdigest(), float(mask.mean()))
 

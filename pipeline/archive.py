@@ -1,0 +1,221 @@
+"""What archives hold: image files, the images of shards, and what lists name."""
+
+import dataclasses
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from transforms import codec, storage
+from transforms.record import Member, Source
+from transforms.shards import (
+    LIST,
+    USUAL_COLUMNS,
+    Columns,
+    Target,
+    formats,
+    is_list,
+    opened,
+    shard_extensions,
+    shard_kind,
+    sniffed,
+    targets,
+)
+from transforms.shards.shard import ShardError, ShardFormat
+from transforms.write import IMAGES
+
+LEDGER = "ledger"
+
+
+class ArchiveError(ValueError):
+    """An archive that cannot be planned, and what to do."""
+
+
+Fields = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an archive holds: files, and the folder that their keys are relative to.
+
+    Attributes:
+        root: the folder.
+        files: of any kind.
+        fields: what a list says beside the files it names, by their paths.
+        troubles: lines of a list that name no file.
+    """
+
+    root: str
+    files: Sequence[storage.File]
+    fields: Mapping[str, Fields] = field(default_factory=dict)
+    troubles: Sequence[Source] = ()
+
+
+def find_sources(
+    archives: Sequence[str], kind: str | None = None, columns: Columns = USUAL_COLUMNS
+) -> tuple[list[Source], dict[str, int]]:
+    """List the images of archives, in the order of their keys and those of a shard in the order in
+    which it is read, and count what is left out.
+
+    The key of an image is its path relative to the archive; with several archives, to the folder
+    that holds them all. That of an image in a shard is the shard's, then # and the image's name.
+
+    Raises:
+        ArchiveError: an archive is missing, none holds an image, or a shard is something else.
+    """
+    found_in = [_found_in(archive, kind, columns) for archive in archives]
+    if kind == LIST:
+        kind = None  # what lists name goes by its own name
+    base = _common([folder.root for folder in found_in])
+    fields = {path: said for folder in found_in for path, said in folder.fields.items()}
+    left_out: Counter[str] = Counter()
+    found: dict[str, storage.File] = {}
+    for folder in found_in:
+        for file in folder.files:
+            key = _key(file.path, base)
+            name = posixpath.basename(key)
+            extension = posixpath.splitext(name)[1].lower()
+            # ._photo.jpg is a Macintosh's note about photo.jpg, and no JPEG.
+            if name.startswith("."):
+                left_out["hidden"] += 1
+            elif kind or extension in codec.EXTENSIONS or shard_kind(name):
+                found[key] = file
+            else:
+                left_out[extension or "no extension"] += 1
+    if not found:
+        raise ArchiveError(
+            f"no images in {', '.join(archives)}: none of its {sum(left_out.values())} files ends "
+            f"in {', '.join(sorted([*codec.EXTENSIONS, *shard_extensions()]))}"
+        )
+    known = formats(columns)
+
+    def images(key: str) -> list[Source]:
+        shard = kind or shard_kind(found[key].path)
+        return _sources(
+            key, found[key], known[shard] if shard else None, fields.get(found[key].path, ())
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        sources = [source for of_file in pool.map(images, sorted(found)) for source in of_file]
+    sources += [source for folder in found_in for source in folder.troubles]
+    if not sources:
+        raise ArchiveError(f"no images in {', '.join(archives)}: its shards are empty")
+    return sources, dict(sorted(left_out.items()))
+
+
+def _sources(
+    key: str, file: storage.File, known: ShardFormat | None, fields: Fields
+) -> list[Source]:
+    """Give the images of a file: itself, or those of a shard."""
+    if known is None:
+        return [Source(key, file.path, file.size, file.modified, fields=fields)]
+    try:
+        compression = sniffed(file.path, known)
+        with opened(file.path, compression) as shard:
+            found = _members(key, file, known, compression, shard)
+            return [dataclasses.replace(source, fields=fields) for source in found]
+    except ShardError as error:
+        raise ArchiveError(f"{file.path}: {error}") from error
+
+
+def _members(
+    key: str, file: storage.File, known: ShardFormat, compression: str | None, shard: BinaryIO
+) -> Iterator[Source]:
+    times: Counter[str] = Counter()
+    for entry in known.entries(shard):
+        name, trouble = entry.name, entry.trouble
+        times[name] += 1
+        while times[name] > 1:
+            trouble = trouble or f"the shard holds {times[name]} images named {entry.name}"
+            name = f"{name}~{times[name]}"
+            times[name] += 1
+        member = Member(known.name, compression, name, entry.place, entry.pixels, trouble)
+        yield Source(f"{key}#{name}", file.path, entry.size, file.modified, member)
+
+
+def archive_root(archive: str) -> str:
+    """Give the folder that keys are relative to: of a glob, the part before its first wildcard."""
+    if storage.is_local(archive):
+        archive = os.path.abspath(archive)
+    if _is_glob(archive):
+        parts = archive.split("/")
+        wild = next(index for index, part in enumerate(parts) if storage.has_meta(part))
+        return "/".join(parts[:wild]) or "/"
+    return archive.rstrip("/") or "/"
+
+
+def _is_glob(archive: str) -> bool:
+    """Tell a glob from a file or folder that has a glob's characters in its name."""
+    return storage.has_meta(archive) and not storage.exists(archive)
+
+
+def _found_in(archive: str, kind: str | None, columns: Columns) -> _Found:
+    root, files = _list(archive)
+    if not files:
+        raise ArchiveError(f"nothing in the archive {archive}: no such folder, file or match")
+    # In a folder, a text beside images is a text; named directly it is a list of images.
+    named = len(files) == 1 and files[0].path == archive_root(archive)
+    if kind == LIST or (kind is None and named and is_list(archive)):
+        return _named_by(files, columns)
+    return _Found(root, files)
+
+
+def _named_by(lists: Sequence[storage.File], columns: Columns) -> _Found:
+    """Find the files that lists name."""
+    named: dict[str, Fields] = {}
+    troubles = []
+    for file in lists:
+        try:
+            for line in targets(file.path, columns):
+                if line.trouble:
+                    troubles.append(_unnamed(file, line))
+                else:
+                    named.setdefault(line.path, tuple(line.fields.items()))
+        except ShardError as error:
+            raise ArchiveError(f"{file.path}: {error}") from error
+    if not named and not troubles:
+        raise ArchiveError(f"{lists[0].path} names no image")
+    files = [_file_at(path) for path in named]
+    return _Found(_common([posixpath.dirname(path) for path in named]), files, named, troubles)
+
+
+def _file_at(path: str) -> storage.File:
+    """Describe a file that a list names; of one that is not there, reading it will say so."""
+    # Asking an object store of each of a million would take longer than reading them.
+    return storage.local_file(path) if storage.is_local(path) else storage.File(path, 0, 0.0)
+
+
+def _unnamed(file: storage.File, line: Target) -> Source:
+    member = Member(LIST, None, f"line {line.line}", (), trouble=line.trouble)
+    key = f"{posixpath.basename(file.path)}#{member.name}"
+    return Source(key, file.path, 0, file.modified, member)
+
+
+def _list(archive: str) -> tuple[str, list[storage.File]]:
+    root = archive_root(archive)
+    if _is_glob(archive):
+        pattern = os.path.abspath(archive) if storage.is_local(archive) else archive
+        return root, list(storage.list_glob(pattern))
+    if storage.is_local(root) and os.path.isfile(root):
+        return posixpath.dirname(root), [storage.local_file(root)]
+    if storage.is_local(root) and not os.path.exists(root):
+        return root, []
+    if storage.exists(storage.join(root, LEDGER, "job.json")):
+        root = storage.join(root, IMAGES)  # an earlier job's output: its images, not its ledger
+    return root, list(storage.list_folder(root))
+
+
+def _common(roots: list[str]) -> str:
+    shared = []
+    for parts in zip(*(root.split("/") for root in roots), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return "/".join(shared)
+
+
+def _key(path: str, base: str) -> str:
+    return path[len(base) :].lstrip("/").replace("://", "/")

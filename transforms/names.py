@@ -1,0 +1,44 @@
+"""Names of derivatives: whatever a shard calls its images, they stay inside the output."""
+
+import hashlib
+import re
+
+_LONGEST_PART = 200  # bytes; file systems take 255, and extensions are added
+_LONGEST = 1000
+
+# Control characters, backslashes, and the colon of a drive letter.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|(?<=^[A-Za-z]):")
+
+
+def safe_path(name: str) -> str:
+    """Make a relative path, with forward slashes, of a name that a shard gives an image.
+
+    A name that can be used is left as it is. Of others, what is unsafe is written as %XX: control
+    characters, backslashes, the colon of a drive letter, and the parts "", "." and "..". A part
+    that is too long for file systems is cut, and ends in a digest of the whole.
+    """
+    parts = [_safe_part(part) for part in name.split("/")]
+    path = "/".join(parts)
+    if len(_bytes(path)) <= _LONGEST:
+        return path
+    return _cut("/".join(parts[-1:]), name)
+
+
+def _safe_part(part: str) -> str:
+    if part in ("", ".", ".."):
+        return "%2E" * len(part) or "%2F"
+    safe = _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part)
+    return safe if len(_bytes(safe)) <= _LONGEST_PART else _cut(safe, part)
+
+
+def _cut(part: str, whole: str) -> str:
+    """Shorten a part, keeping its extension and what tells it from others."""
+    digest = hashlib.sha256(_bytes(whole)).hexdigest()[:16]
+    stem, _, extension = part.rpartition(".")
+    ending = f"~{digest}" + (f".{extension}" if stem and len(_bytes(extension)) <= 16 else "")
+    room = _LONGEST_PART - len(ending)
+    return _bytes(stem or part)[:room].decode("utf-8", "ignore") + ending
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
