@@ -35,6 +35,11 @@ setup(
         "tensorflow-io>=0.37.1",
     ],
     extras_require={
+        # Storage other than local folders.
+        "aws": ["apache-beam[aws]"],
+        "azure": ["apache-beam[azure]"],
+        "gcp": ["apache-beam[gcp]"],
+        "hdfs": ["apache-beam[hadoop]"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.15",

@@ -4,7 +4,8 @@ Beam's own TFModelHandlerNumpy and TFModelHandlerTensor cannot load a SavedModel
 or newer (apache/beam#30616), and pair inputs with outputs without checking that there are as many.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from typing import Any
 
@@ -28,6 +29,9 @@ class SavedModelHandler(ModelHandler[np.ndarray, PredictionResult, LoadedModel])
         threads: TensorFlow threads for each worker process; None leaves TensorFlow's choice.
         contract_file: a contract for a SavedModel that has none inside.
         batch_size: images a call; they are stacked where they have one size.
+        fetch: gives a folder on the worker for a model that is elsewhere, such as
+            `transforms.storage.local_folder`; the folder is left once the model is in memory.
+        sha256: the digest that the model must have (see `models.saved_model.digest`).
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class SavedModelHandler(ModelHandler[np.ndarray, PredictionResult, LoadedModel])
         threads: int | None = None,
         contract_file: str | None = None,
         batch_size: int = 8,
+        fetch: Callable[[str], AbstractContextManager[str]] = nullcontext,
+        sha256: str | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -45,15 +51,19 @@ class SavedModelHandler(ModelHandler[np.ndarray, PredictionResult, LoadedModel])
         self.threads = threads
         self.contract_file = contract_file
         self.batch_size = batch_size
+        self.fetch = fetch
+        self.sha256 = sha256
 
     def load_model(self) -> LoadedModel:
         """Load the SavedModel, once for each worker process."""
-        return load(
-            self.model,
-            precision=self.precision,
-            threads=self.threads,
-            contract_file=self.contract_file,
-        )
+        with self.fetch(self.model) as folder:
+            return load(
+                folder,
+                precision=self.precision,
+                threads=self.threads,
+                contract_file=self.contract_file,
+                sha256=self.sha256,
+            )
 
     def run_inference(
         self,

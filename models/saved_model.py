@@ -46,6 +46,8 @@ def locate(model: str) -> Path:
         return path
     known = ", ".join(zoo.names())
     reason = "has no saved_model.pb in it" if path.is_dir() else "is no such folder"
+    if "://" in model:
+        reason = "is no folder of this machine: give SavedModelHandler a `fetch`"
     raise ContractError(f"unknown model {model!r}: not in the zoo ({known}), and {reason}")
 
 
@@ -118,6 +120,7 @@ def load(
     precision: Precision = "auto",
     threads: int | None = None,
     contract_file: str | None = None,
+    sha256: str | None = None,
 ) -> LoadedModel:
     """Load a SavedModel for running.
 
@@ -128,11 +131,18 @@ def load(
         threads: TensorFlow threads of this process; None leaves TensorFlow's own choice. It holds
             for the process and is ignored once TensorFlow has started.
         contract_file: a contract to use in place of the one in the SavedModel.
+        sha256: what its `digest` must be.
 
     Raises:
-        ContractError: no such model, no contract, or a signature that contradicts it.
+        ContractError: no such model, no contract, a signature that contradicts it, or another
+            digest.
     """
     path = locate(model)
+    if sha256 is not None and (found := digest(path)) != sha256:
+        raise ContractError(
+            f"the SavedModel {path} is not the one that was asked for: its digest is {found}, "
+            f"not {sha256}"
+        )
     contract = read_contract(path, contract_file)
     tf = import_tensorflow()
     if threads is not None:

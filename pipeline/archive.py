@@ -1,13 +1,12 @@
 """What archives hold: image files, the images of shards, and what lists name."""
 
-import dataclasses
+import itertools
 import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
 from transforms import codec, storage
 from transforms.record import Member, Source
@@ -85,7 +84,8 @@ def find_sources(
                 found[key] = file
             else:
                 left_out[extension or "no extension"] += 1
-    if not found:
+    troubles = [source for folder in found_in for source in folder.troubles]
+    if not found and not troubles:
         raise ArchiveError(
             f"no images in {', '.join(archives)}: none of its {sum(left_out.values())} files ends "
             f"in {', '.join(sorted([*codec.EXTENSIONS, *shard_extensions()]))}"
@@ -99,8 +99,10 @@ def find_sources(
         )
 
     with ThreadPoolExecutor(8) as pool:
-        sources = [source for of_file in pool.map(images, sorted(found)) for source in of_file]
-    sources += [source for folder in found_in for source in folder.troubles]
+        of_files = list(pool.map(images, sorted(found)))
+    if empty := sum(not of_file for of_file in of_files):
+        left_out["empty shards"] = empty
+    sources = [*itertools.chain.from_iterable(of_files), *troubles]
     if not sources:
         raise ArchiveError(f"no images in {', '.join(archives)}: its shards are empty")
     return sources, dict(sorted(left_out.items()))
@@ -112,28 +114,34 @@ def _sources(
     """Give the images of a file: itself, or those of a shard."""
     if known is None:
         return [Source(key, file.path, file.size, file.modified, fields=fields)]
+    return [
+        Source(f"{key}#{member.name}", file.path, size, file.modified, member, fields)
+        for member, size in _members(file, known)
+    ]
+
+
+def _members(file: storage.File, known: ShardFormat) -> Iterator[tuple[Member, int]]:
+    """Give the images of a shard and their bytes, each with a name of its own."""
+    times: Counter[str] = Counter()
+    compression = None
     try:
         compression = sniffed(file.path, known)
         with opened(file.path, compression) as shard:
-            found = _members(key, file, known, compression, shard)
-            return [dataclasses.replace(source, fields=fields) for source in found]
+            for entry in known.entries(shard):
+                name, trouble = entry.name, entry.trouble
+                times[name] += 1
+                while times[name] > 1:
+                    trouble = trouble or f"the shard holds several images named {entry.name}"
+                    name = f"{name}~{times[name]}"
+                    times[name] += 1
+                member = Member(known.name, compression, name, entry.place, entry.pixels, trouble)
+                yield member, entry.size
     except ShardError as error:
         raise ArchiveError(f"{file.path}: {error}") from error
-
-
-def _members(
-    key: str, file: storage.File, known: ShardFormat, compression: str | None, shard: BinaryIO
-) -> Iterator[Source]:
-    times: Counter[str] = Counter()
-    for entry in known.entries(shard):
-        name, trouble = entry.name, entry.trouble
-        times[name] += 1
-        while times[name] > 1:
-            trouble = trouble or f"the shard holds {times[name]} images named {entry.name}"
-            name = f"{name}~{times[name]}"
-            times[name] += 1
-        member = Member(known.name, compression, name, entry.place, entry.pixels, trouble)
-        yield Source(f"{key}#{name}", file.path, entry.size, file.modified, member)
+    except OSError as error:
+        # Nobody knows what else there is: one failure stands for it.
+        trouble = f"cannot list the shard: {getattr(error, 'strerror', None) or error}"
+        yield Member(known.name, compression, "*", (), trouble=trouble), 0
 
 
 def archive_root(archive: str) -> str:

@@ -63,13 +63,15 @@ class Ledger:
         """Start a job anew: forget earlier commit records, and write what it is."""
         storage.delete_folder(self._folder)
         storage.delete_folder(self._scratch)
-        self._write(self._job, {"format": FORMAT, **job})
+        self._write(self._job, _json({"format": FORMAT, **job}))
 
     def commit(self, batch: Batch) -> list[Row]:
         """Write a batch's commit record, and give its rows."""
         rows = [row(record) for record in batch.records]
         path = storage.join(self._folder, f"{batch.id}.json")
-        self._write(path, {"format": FORMAT, "batch": batch.id, "rows": rows})
+        head = _json({"format": FORMAT, "batch": batch.id}).removesuffix("}")
+        lines = ",\n".join(map(_json, rows))
+        self._write(path, f'{head}, "rows": [\n{lines}\n]}}')
         return rows
 
     def committed(self) -> set[str]:
@@ -95,9 +97,12 @@ class Ledger:
         """Write one of the files that are made from the ledger into the output folder."""
         storage.write(storage.join(self.output, name), data, scratch=self._scratch)
 
-    def _write(self, path: str, content: Any) -> None:
-        text = json.dumps(content, indent=0, ensure_ascii=True, allow_nan=False)
+    def _write(self, path: str, text: str) -> None:
         storage.write(path, text.encode(), scratch=self._scratch)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=True, allow_nan=False)
 
 
 def row(record: Record) -> Row:

@@ -92,7 +92,7 @@ def _part(source: Source) -> tuple:
     if member is None or member.shard == LIST:
         return ()
     part = FORMATS[member.shard].part
-    return (source.path, part(member.place) if part else None)
+    return (source.path, part(member.place) if part and member.place else None)
 
 
 def _specs(sources: Sequence[Source], pixels: Sequence[int], budget: Budget) -> list[BatchSpec]:

@@ -30,6 +30,21 @@ def test_an_unknown_model_is_told_with_the_zoo(tmp_path, folder):
         saved_model.locate(str(path))
 
 
+def test_a_model_elsewhere_is_told_to_be_fetched():
+    with pytest.raises(ContractError, match=r"s3://bucket/model.*`fetch`"):
+        saved_model.locate("s3://bucket/model")
+
+
+def test_a_model_that_is_not_the_one_asked_for_is_refused(models, tmp_path):
+    asked = saved_model.digest(models / "identity")
+    saved_model.load(str(models / "identity"), sha256=asked)
+    other = shutil.copytree(models / "identity", tmp_path / "other")
+    with (other / "saved_model.pb").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ContractError, match="not the one that was asked for"):
+        saved_model.load(str(other), sha256=asked)
+
+
 def test_a_model_without_a_contract_says_how_to_give_one(models, tmp_path):
     bare = shutil.copytree(models / "identity", tmp_path / "bare")
     shutil.rmtree(bare / "assets.extra")

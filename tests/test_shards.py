@@ -140,7 +140,7 @@ def test_what_is_wrong_with_a_shard_is_a_line_and_the_rest_is_restored(
         "null.parquet": "null",
         "secret.zip": "encrypted",
         "bare.tfrecord": "no feature image/encoded; it has label",
-        "twice.tar": "2 images named",
+        "twice.tar": "several images named",
     }
     for shard, word in words.items():
         assert word in said[shard]["message"]
@@ -322,3 +322,23 @@ def test_a_text_beside_images_is_no_list(tmp_path, images):
     with pytest.raises(ArchiveError, match="without a column"):
         (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
         find_sources([str(tmp_path / "bad.csv")])
+
+
+def test_a_shard_that_cannot_be_opened_is_one_failure(tmp_path, images):
+    for name in ("gone.tar", "gone.parquet", "gone.npz"):
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    shards.tar(tmp_path / "a.tar", images)
+    sources, _ = find_sources([str(tmp_path)])
+    gone = [source for source in sources if "gone" in source.path]
+    assert [source.key for source in gone] == ["gone.npz#*", "gone.parquet#*", "gone.tar#*"]
+    assert all("No such file" in source.member.trouble for source in gone)
+    assert make_plan([str(tmp_path)], Budget()).records == 24 + 3
+
+
+def test_empty_shards_are_counted(tmp_path, images):
+    shards.tar(tmp_path / "a.tar", images)
+    shards.tar(tmp_path / "b.tar", {})
+    shards.zipped(tmp_path / "c.zip", {})
+    sources, left_out = find_sources([str(tmp_path)])
+    assert len(sources) == 24
+    assert left_out == {"empty shards": 2}

@@ -1,8 +1,10 @@
 """A file is whole under its name or not there; names are never globs; nothing hangs."""
 
 import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -184,6 +186,46 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path, make):
     thread.start()
     thread.join(10)
     assert reasons == [f"{path} is not a regular file"]
+
+
+@pytest.fixture
+def nobody():
+    """Be somebody for whom permissions count, which they do not for root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_missing_permission_is_said(nobody):
+    with tempfile.TemporaryDirectory() as folder:
+        path = put(Path(folder), "a.jpg")
+        Path(path).chmod(0)
+        with pytest.raises(StorageError, match=rf"cannot read {path}: no permission: Permission"):
+            storage.read(path)
+        Path(folder).chmod(0o500)
+        with pytest.raises(StorageError, match=rf"cannot write {folder}/b/c: no permission"):
+            storage.write(f"{folder}/b/c", PHOTO, scratch=f"{folder}/.tmp")
+        with pytest.raises(StorageError, match=rf"cannot delete {path}: no permission"):
+            storage.delete(path)
+        Path(folder).chmod(0o700)
+
+
+def test_a_file_is_found_and_a_folder_is_none(tmp_path):
+    path = put(tmp_path, "box/a.jpg")
+    assert storage.find_file(path) == storage.File(path, len(PHOTO), os.stat(path).st_mtime)
+    assert storage.find_file(str(tmp_path / "box")) is None
+    assert storage.find_file(str(tmp_path / "none")) is None
+
+
+def test_a_folder_here_is_given_as_it_is(tmp_path):
+    with storage.local_folder(str(tmp_path)) as folder:
+        assert folder == str(tmp_path)
+    assert tmp_path.exists()
 
 
 def test_a_folder_that_is_a_glob_is_listed_and_not_its_matches(tmp_path):
