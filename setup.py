@@ -45,6 +45,12 @@ setup(
             "mypy>=1.15",
             "pytest>=8",
             "ruff>=0.11",
+            # Object stores on this machine, and their clients.
+            "apache-beam[aws,gcp,hadoop]",
+            "flask>=3",
+            "flask-cors>=5",
+            "gcp-storage-emulator>=2024.8",
+            "moto[s3]>=5",
             # The libraries whose shards ours are held to.
             "datasets>=4",
             "tensorflow-datasets>=4.9",

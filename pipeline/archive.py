@@ -207,8 +207,8 @@ def _list(archive: str) -> tuple[str, list[storage.File]]:
     if _is_glob(archive):
         pattern = os.path.abspath(archive) if storage.is_local(archive) else archive
         return root, list(storage.list_glob(pattern))
-    if storage.is_local(root) and os.path.isfile(root):
-        return posixpath.dirname(root), [storage.local_file(root)]
+    if file := storage.find_file(root):
+        return posixpath.dirname(root), [file]
     if storage.is_local(root) and not os.path.exists(root):
         return root, []
     if storage.exists(storage.join(root, LEDGER, "job.json")):

@@ -147,13 +147,17 @@ def _job(
     own = beam_options.add_to(commands[argv[0]])
     args = parser.parse_args(argv)
 
+    from apache_beam.io.filesystems import FileSystems
+
     from pipeline import demo, job, report
 
     try:
         if args.command == "demo":
             demo.prepare(args)
+        options = beam_options.make(args, own)
+        FileSystems.set_options(options)
         prepared = job.make_job(args)
-        result = job.run(prepared, beam_options.make(args, own))
+        result = job.run(prepared, options)
     except job.JobError as error:
         log.error("%s", error)
         return job.ExitCode.USAGE

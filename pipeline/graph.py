@@ -15,6 +15,7 @@ from models.handler import SavedModelHandler
 from pipeline.ledger import Commit
 from pipeline.options import Job
 from pipeline.summary import Summarise
+from transforms import storage
 from transforms.degrade import Degrade
 from transforms.measure import Measure
 from transforms.read import Read
@@ -39,6 +40,8 @@ def build(pipeline: beam.Pipeline, job: Job, specs: Sequence[BatchSpec]) -> None
             precision=job.precision,
             threads=job.threads,
             contract_file=job.contract,
+            fetch=storage.local_folder,
+            sha256=job.facts.get("model_sha256"),
         )
         batches |= "Restore" >> Restore(handler, job.tile)
     _ = (

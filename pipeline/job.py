@@ -19,8 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    AzureOptions,
+    DirectOptions,
+    GoogleCloudOptions,
+    HadoopFileSystemOptions,
+    PipelineOptions,
+    S3Options,
+    StandardOptions,
+)
+from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from models.contract import ContractError
@@ -97,7 +107,7 @@ def make_job(args: argparse.Namespace) -> Job:
         }
         if model is not None:
             facts |= _model_facts(model, args.contract, args.tile) | {"precision": precision}
-    except (RecipeError, ContractError) as error:
+    except (RecipeError, ContractError, storage.StorageError) as error:
         raise JobError(str(error)) from error
     output = os.path.abspath(args.output) if storage.is_local(args.output) else args.output
     for archive in args.archive:
@@ -139,15 +149,17 @@ def _cores() -> int:
 
 
 def _model_facts(model: str, contract_file: str | None, tile: int) -> dict[str, Any]:
-    path = locate(model)
-    contract = read_contract(path, contract_file)
+    with storage.local_folder(model) as folder:
+        path = locate(folder)
+        contract = read_contract(path, contract_file)
+        digest = model_digest(path)
     try:
         check_tile(contract, tile)
     except ValueError as error:
         raise ContractError(f"--tile {tile} is too small for {contract.name}: {error}") from error
     return {
         "model": model,
-        "model_sha256": model_digest(path),
+        "model_sha256": digest,
         "contract": json.loads(contract.to_json()),
         "tile": tile,
     }
@@ -244,7 +256,11 @@ def _may_write(ledger: Ledger, job: Job) -> bool:
     """Make sure that what is in the output may be written over; say whether it must go first."""
     before = ledger.job()
     if before is None:
-        if storage.is_local(job.output) and os.path.isdir(job.output) and os.listdir(job.output):
+        if storage.is_local(job.output):
+            taken = os.path.isdir(job.output) and bool(os.listdir(job.output))
+        else:
+            taken = any(True for _ in storage.list_folder(job.output))
+        if taken:
             raise LedgerError(
                 f"the output {job.output} is not empty and no earlier job of ours: "
                 "choose a new or empty folder"
@@ -297,14 +313,14 @@ def _execute(job: Job, options: PipelineOptions, plan: Plan) -> None:
     name = options.view_as(StandardOptions).runner
     local = name in (None, "DirectRunner", "FnApiRunner")
     options.view_as(DirectOptions).direct_num_workers = job.workers
-    with _local_runner() if local else nullcontext(name) as runner:
+    with _local_runner(options) if local else nullcontext(name) as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)
         graph.build(pipeline, job, plan.specs)
         pipeline.run().wait_until_finish()
 
 
 @contextmanager
-def _local_runner() -> Iterator[FnApiRunner]:
+def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
     """Give the FnApiRunner with worker processes whose chatter goes to a file until they crash."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for library in ("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -319,13 +335,32 @@ def _local_runner() -> Iterator[FnApiRunner]:
         f"2>>{shlex.quote(str(chatter))}"
     )
     try:
-        yield FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+        yield FnApiRunner(
+            SubprocessSDKEnvironment.from_command_string(command),
+            provision_info=_provision(options),
+        )
     except Exception as error:
         said = chatter.read_text(errors="replace") if chatter.exists() else ""
         log.debug("the workers said:\n%s", said)
         raise JobCrashedError(_obituary(error, said)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+# Beam's options that storage goes by.
+_OF_STORAGE = (S3Options, GoogleCloudOptions, AzureOptions, HadoopFileSystemOptions)
+
+
+def _provision(options: PipelineOptions) -> ExtendedProvisionInfo:
+    """Hand the options of storage on to local workers, which Beam does on every other runner."""
+    info = beam_provision_api_pb2.ProvisionInfo(retrieval_token="none")  # noqa: S106
+    for kind in _OF_STORAGE:
+        chosen = options.view_as(kind).get_all_options(drop_default=True, current_only=True)
+        for name, value in chosen.items():
+            # A number would arrive as a float, which options do not parse.
+            told = str(value) if type(value) is int else value
+            info.pipeline_options.update({f"beam:option:{name}:v1": told})
+    return ExtendedProvisionInfo(info)
 
 
 # How the lines begin that Beam's and TensorFlow's loggers write on any good day.

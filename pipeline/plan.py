@@ -1,5 +1,6 @@
 """Slice an archive's images into batch specs."""
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Sequence
@@ -118,11 +119,11 @@ def _probe(source: Source) -> int:
     if source.member is not None:
         # What planning does not know is not worth another reading of the shard.
         return source.member.pixels or source.size * _PIXELS_PER_BYTE
-    try:
-        with storage.opened(source.path) as file:
+    size = None
+    if storage.is_local(source.path):  # in a store, a million headers are a million requests
+        # An error is for reading to say, as this record's failure.
+        with contextlib.suppress(OSError), storage.opened(source.path) as file:
             size = codec.probe(file)
-    except OSError:
-        size = None  # reading it will say why, as this record's failure
     return size[0] * size[1] if size else source.size * _PIXELS_PER_BYTE
 
 
