@@ -176,22 +176,17 @@ def encode_mask(mask: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def looks_like(head: bytes) -> str | None:
-    """Name the kind of image that a file begins like, by the marks of the formats we know."""
-    for mark, name in _MARKS.items():
-        if head.startswith(mark):
-            return name
-    return "a WebP image" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
+def format_of(head: bytes) -> str | None:
+    """Tell by its first bytes which of `FORMATS` an image file is of; None for none of them."""
+    found = _MARKS.match(head)
+    return found.lastgroup if found else None
 
 
-_MARKS = {
-    b"\xff\xd8\xff": "a JPEG image",
-    b"\x89PNG": "a PNG image",
-    b"II*\x00": "a TIFF image",
-    b"MM\x00*": "a TIFF image",
-    b"GIF8": "a GIF image",
-    b"BM": "a BMP image",
-}
+_MARKS = re.compile(
+    rb"(?P<JPEG>\xff\xd8\xff)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<TIFF>II[*+]\0|MM\0[*+])"
+    rb"|(?P<WEBP>RIFF....WEBP)|(?P<GIF>GIF8)|(?P<BMP>BM)|(?P<PPM>P[1-6]\s)",
+    re.DOTALL,
+)
 
 
 def probe(file: BinaryIO) -> tuple[int, int] | None:

@@ -108,7 +108,7 @@ def opened(path: str, compression: str | None) -> Iterator[BinaryIO]:
 
     Args:
         path: for Beam's FileSystems.
-        compression: "gzip", "zlib" or None, as `compression_of` tells.
+        compression: "gzip", "zlib" or None, as `sniffed` tells.
 
     Raises:
         StorageError: it cannot be read.
@@ -154,8 +154,8 @@ def _looks_like(head: bytes) -> str:
     for known in FORMATS.values():
         if known.looks_right(head):
             return f"; it looks like a {known.name} shard"
-    image = codec.looks_like(head)
-    return f"; it looks like {image}" if image else ""
+    image = codec.format_of(head)
+    return f"; it looks like a {image} image" if image else ""
 
 
 class OpenShard:

@@ -10,9 +10,7 @@ is in the numbers.
 """
 
 import csv
-import gzip
 import re
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -21,6 +19,7 @@ from functools import partial
 from typing import BinaryIO
 
 from transforms.shards.shard import ShardError
+from transforms.shards.stream import BROKEN
 
 # Where the column is not chosen.
 _COLUMNS = ("uri", "url", "path", "file", "filename")
@@ -30,9 +29,6 @@ _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
 _LONGEST = 1 << 17  # bytes of a line, and characters of a row
 _HEAD = 512
-
-# What a decompressing file raises where it is cut or damaged.
-_BROKEN = (EOFError, gzip.BadGzipFile, zlib.error)
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = "\ufeff"
@@ -106,7 +102,7 @@ def _targets(file: BinaryIO, extension: str, column: str | None) -> Iterator[Lis
 def _check_head(file: BinaryIO) -> None:
     try:
         head = file.read(_HEAD)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ShardError(f"the gzip around the list is damaged: {error}") from error
     file.seek(0)
     if head.startswith(_UTF16):
@@ -163,7 +159,7 @@ def _read(file: BinaryIO) -> Iterator[_Line]:
                 continue
             text = data.decode("utf-8", "surrogateescape")
             yield _Line(number, text.removeprefix(_BOM) if number == 1 else text)
-    except _BROKEN as error:
+    except BROKEN as error:
         yield _Line(number + 1, "", f"and all behind it are lost, the gzip is damaged: {error}")
 
 

@@ -13,12 +13,10 @@ import gzip
 import io
 import json
 import posixpath
-import re
 import shutil
 import struct
 import tempfile
 import weakref
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -30,6 +28,7 @@ import pyarrow.parquet as pq
 from transforms import codec
 from transforms.shards.parquet_footer import Chunk, row_groups
 from transforms.shards.shard import Content, Entry, Place, ShardError, ShardFormat
+from transforms.shards.stream import BROKEN
 
 # Held of a row group at once, beside the page that is unpacked and a buffer for each column.
 _BYTES = 16 << 20
@@ -40,19 +39,8 @@ _BUFFER = 256 << 10
 _IMAGES = ("image", "img", "jpg", "png", "bytes")
 _NAMES = ("filename", "file_name", "path", "key", "__key__", "id")
 
-_EXTENSIONS = {
-    rb"\xff\xd8\xff": ".jpg",
-    rb"\x89PNG\r\n\x1a\n": ".png",
-    rb"II\*\0|MM\0\*": ".tif",
-    rb"RIFF....WEBP": ".webp",
-    rb"GIF8": ".gif",
-    rb"BM": ".bmp",
-    rb"P[1-6]\s": ".ppm",
-}
-
-# What pyarrow raises where it cannot read a file, and gzip.
+# What pyarrow raises where it cannot read a file.
 _DAMAGE = (pa.ArrowException, OSError, MemoryError, ValueError)
-_GZIP_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def parquet_format(image: str | None = None, name: str | None = None) -> ShardFormat:
@@ -320,7 +308,7 @@ class _Shard:
         weakref.finalize(self, unpacked.close)
         try:
             shutil.copyfileobj(file, unpacked, 1 << 20)
-        except _GZIP_DAMAGE as error:
+        except BROKEN as error:
             raise ShardError(f"the gzip around the Parquet file is damaged: {error}") from error
         return unpacked
 
@@ -378,10 +366,8 @@ class _Shard:
 
 
 def _extension(encoded: bytes) -> str:
-    found = (
-        extension for mark, extension in _EXTENSIONS.items() if re.match(mark, encoded, re.DOTALL)
-    )
-    return next(found, "")
+    known = codec.format_of(encoded)
+    return codec.FORMATS[known].extensions[0] if known else ""
 
 
 def _footer(file: BinaryIO) -> tuple[int, bytes]:

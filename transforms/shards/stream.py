@@ -11,7 +11,7 @@ _PIECE = 16 << 20
 
 # What a decompressing file raises where it is cut or damaged. Any other OSError is the storage's
 # own, which may pass, and is for the caller.
-_BROKEN = (EOFError, gzip.BadGzipFile, zlib.error)
+BROKEN = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 class StreamError(ShardError):
@@ -32,7 +32,7 @@ def read(file: BinaryIO, size: int) -> bytes:
         while size > 0 and (piece := file.read(min(size, _PIECE))):
             pieces.append(piece)
             size -= len(piece)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise StreamError(f"the compressed stream is damaged: {error}") from error
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -45,5 +45,5 @@ def seek(file: BinaryIO, offset: int, whence: int = io.SEEK_SET) -> int:
     """
     try:
         return file.seek(offset, whence)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise StreamError(f"the compressed stream is damaged: {error}") from error
