@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from pipeline.earlier import UNKNOWN, find_derivatives, is_output
 from transforms import codec, storage
 from transforms.record import Member, Source
 from transforms.shards import (
@@ -17,16 +18,12 @@ from transforms.shards import (
     Target,
     formats,
     is_list,
-    opened,
+    members,
     shard_extensions,
     shard_kind,
-    sniffed,
     targets,
 )
 from transforms.shards.shard import ShardError, ShardFormat
-from transforms.write import IMAGES
-
-LEDGER = "ledger"
 
 
 class ArchiveError(ValueError):
@@ -45,12 +42,14 @@ class _Found:
         files: of any kind.
         fields: what a list says beside the files it names, by their paths.
         troubles: lines of a list that name no file.
+        output: whether the folder is that of an earlier job.
     """
 
     root: str
-    files: Sequence[storage.File]
+    files: Sequence[storage.File] = ()
     fields: Mapping[str, Fields] = field(default_factory=dict)
     troubles: Sequence[Source] = ()
+    output: bool = False
 
 
 def find_sources(
@@ -60,7 +59,8 @@ def find_sources(
     which it is read, and count what is left out.
 
     The key of an image is its path relative to the archive; with several archives, to the folder
-    that holds them all. That of an image in a shard is the shard's, then # and the image's name.
+    that holds them all. That of an image in a shard is the shard's, then # and the image's name. An
+    image in the output of an earlier job has the key that it had there.
 
     Raises:
         ArchiveError: an archive is missing, none holds an image, or a shard is something else.
@@ -84,8 +84,19 @@ def find_sources(
                 found[key] = file
             else:
                 left_out[extension or "no extension"] += 1
-    troubles = [source for folder in found_in for source in folder.troubles]
-    if not found and not troubles:
+    others = [source for folder in found_in for source in folder.troubles]
+    for folder in found_in:
+        if folder.output:
+            key = _key(folder.root, base)
+            sources, unknown = find_derivatives(folder.root, key and f"{key}/", _members)
+            others += sources
+            left_out += unknown
+    if not found and not others and left_out[UNKNOWN]:
+        raise ArchiveError(
+            f"no images in {', '.join(archives)}: its ledger knows none of its "
+            f"{left_out[UNKNOWN]} files; run the job that wrote it again"
+        )
+    if not found and not others:
         raise ArchiveError(
             f"no images in {', '.join(archives)}: none of its {sum(left_out.values())} files ends "
             f"in {', '.join(sorted([*codec.EXTENSIONS, *shard_extensions()]))}"
@@ -102,7 +113,7 @@ def find_sources(
         of_files = list(pool.map(images, sorted(found)))
     if empty := sum(not of_file for of_file in of_files):
         left_out["empty shards"] = empty
-    sources = [*itertools.chain.from_iterable(of_files), *troubles]
+    sources = [*itertools.chain.from_iterable(of_files), *others]
     if not sources:
         raise ArchiveError(f"no images in {', '.join(archives)}: its shards are empty")
     return sources, dict(sorted(left_out.items()))
@@ -121,27 +132,10 @@ def _sources(
 
 
 def _members(file: storage.File, known: ShardFormat) -> Iterator[tuple[Member, int]]:
-    """Give the images of a shard and their bytes, each with a name of its own."""
-    times: Counter[str] = Counter()
-    compression = None
     try:
-        compression = sniffed(file.path, known)
-        with opened(file.path, compression) as shard:
-            for entry in known.entries(shard):
-                name, trouble = entry.name, entry.trouble
-                times[name] += 1
-                while times[name] > 1:
-                    trouble = trouble or f"the shard holds several images named {entry.name}"
-                    name = f"{name}~{times[name]}"
-                    times[name] += 1
-                member = Member(known.name, compression, name, entry.place, entry.pixels, trouble)
-                yield member, entry.size
+        yield from members(file.path, known)
     except ShardError as error:
         raise ArchiveError(f"{file.path}: {error}") from error
-    except OSError as error:
-        # Nobody knows what else there is: one failure stands for it.
-        trouble = f"cannot list the shard: {getattr(error, 'strerror', None) or error}"
-        yield Member(known.name, compression, "*", (), trouble=trouble), 0
 
 
 def archive_root(archive: str) -> str:
@@ -161,6 +155,9 @@ def _is_glob(archive: str) -> bool:
 
 
 def _found_in(archive: str, kind: str | None, columns: Columns) -> _Found:
+    root = archive_root(archive)
+    if not _is_glob(archive) and is_output(root):
+        return _Found(root, output=True)
     root, files = _list(archive)
     if not files:
         raise ArchiveError(f"nothing in the archive {archive}: no such folder, file or match")
@@ -211,8 +208,6 @@ def _list(archive: str) -> tuple[str, list[storage.File]]:
         return posixpath.dirname(root), [file]
     if storage.is_local(root) and not os.path.exists(root):
         return root, []
-    if storage.exists(storage.join(root, LEDGER, "job.json")):
-        root = storage.join(root, IMAGES)  # an earlier job's output: its images, not its ledger
     return root, list(storage.list_folder(root))
 
 

@@ -55,14 +55,15 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "restore": "restore an archive; masters are never written to",
         "evaluate": "degrade clean images, restore them, and score the result",
         "degrade": "only damage the images of an archive (or make them gray)",
+        "convert": "pass images on from files or shards to files or shards, without touching them",
     }.items():
         commands[name] = _subparser(subparsers, name, summary)
         commands[name].add_argument(
             "archive",
             nargs="+",
             metavar="ARCHIVE",
-            help="folder (searched recursively), glob, or output of an earlier job; several may "
-            "be given",
+            help="folder (searched recursively), glob, file, shard, list of images, or output of "
+            "an earlier job; several may be given",
         )
         commands[name].add_argument("output", metavar="OUTPUT", help="folder for the results")
     commands["demo"] = _subparser(

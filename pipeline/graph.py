@@ -30,7 +30,7 @@ def build(pipeline: beam.Pipeline, job: Job, specs: Sequence[BatchSpec]) -> None
         pipeline
         | "Plan" >> beam.Create([spec.to_json() for spec in specs], reshuffle=False)
         | "Reshuffle" >> beam.Reshuffle()
-        | "Read" >> Read(job.max_pixels, job.columns)
+        | "Read" >> Read(job.max_pixels, job.columns, decode=not job.encoding.untouched)
     )
     if job.recipe is not None:
         batches |= "Degrade" >> Degrade(job.recipe, job.seed)
@@ -47,7 +47,7 @@ def build(pipeline: beam.Pipeline, job: Job, specs: Sequence[BatchSpec]) -> None
     _ = (
         batches
         | "Measure" >> Measure()
-        | "Write" >> Write(job.output, job.encoding)
+        | "Write" >> Write(job.output, job.encoding, job.container)
         | "Commit" >> Commit(job.output)
         | "Summarise" >> Summarise(job.output)
     )

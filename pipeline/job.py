@@ -39,14 +39,15 @@ from models.saved_model import locate, read_contract, resolve_precision
 from pipeline import graph
 from pipeline.archive import ArchiveError, archive_root
 from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
-from pipeline.options import Job
+from pipeline.options import BATCH_SIZE, FOLDER, SHARD_SIZE, Job
 from pipeline.plan import Budget, Plan, make_plan
 from pipeline.progress import Progress
 from transforms import storage
+from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
-from transforms.write import IMAGES, MASKS, Encoding
+from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
 
 log = logging.getLogger("heliograph")
 
@@ -91,9 +92,19 @@ def make_job(args: argparse.Namespace) -> Job:
         model = getattr(args, "model", None)
         image_format = getattr(args, "image_format", None)
         encoding = Encoding(
-            image_format.upper() if image_format else None, getattr(args, "quality", 95)
+            image_format.upper() if image_format else None,
+            getattr(args, "quality", DEFAULT_QUALITY),
+            untouched=args.command == "convert",
+        )
+        output_format = getattr(args, "output_format", FOLDER)
+        container = None if output_format == FOLDER else output_format
+        budget = Budget(
+            args.batch_size or (SHARD_SIZE if container else BATCH_SIZE),
+            args.batch_bytes,
+            args.batch_pixels,
         )
         precision = resolve_precision(getattr(args, "precision", "auto"))
+        max_pixels = getattr(args, "max_pixels", DEFAULT_MAX_PIXELS)
         columns = Columns(args.image_column, args.name_column)
         facts: dict[str, Any] = {
             "command": args.command,
@@ -102,9 +113,12 @@ def make_job(args: argparse.Namespace) -> Job:
             "seed": getattr(args, "seed", 0) if recipe else None,
             "image_format": encoding.format,
             "quality": encoding.quality,
-            "max_pixels": args.max_pixels,
+            "max_pixels": max_pixels,
             "columns": dataclasses.asdict(columns),
+            "output_format": output_format,
         }
+        if container:
+            facts["budget"] = dataclasses.asdict(budget)  # which cuts the output's shards
         if model is not None:
             facts |= _model_facts(model, args.contract, args.tile) | {"precision": precision}
     except (RecipeError, ContractError, storage.StorageError) as error:
@@ -124,10 +138,11 @@ def make_job(args: argparse.Namespace) -> Job:
         recipe=recipe,
         seed=getattr(args, "seed", 0),
         encoding=encoding,
+        container=container,
         shards=args.format,
         columns=columns,
-        max_pixels=args.max_pixels,
-        budget=Budget(args.batch_size, args.batch_bytes, args.batch_pixels),
+        max_pixels=max_pixels,
+        budget=budget,
         workers=args.workers or _cores(),
         overwrite=args.overwrite,
         digest=_digest(facts),
@@ -197,16 +212,23 @@ def run(job: Job, options: PipelineOptions) -> Result:
     ledger = Ledger(job.output)
     try:
         replacing = _may_write(ledger, job)
-        plan = make_plan(job.archives, job.budget, job.workers, job.shards, job.columns)
+        plan = make_plan(
+            job.archives,
+            job.budget,
+            job.workers,
+            job.shards,
+            job.columns,
+            sharded=job.container is not None,
+        )
         _check_names(plan, job.encoding)
         _check_places(plan, job.output)
     except (ArchiveError, LedgerError, storage.StorageError) as error:
         raise JobError(str(error)) from error
     _say_left_out(plan)
     try:
-        if replacing:
-            for folder in (IMAGES, MASKS):
-                storage.delete_folder(storage.join(job.output, folder))
+        # Which images are in which shard depends on all of them, so shards are made anew.
+        for folder in FOLDERS if replacing else SHARED if job.container else (FIELDS,):
+            storage.delete_folder(storage.join(job.output, folder))
         ledger.begin(
             {
                 "digest": job.digest,

@@ -1,17 +1,18 @@
 """The ledger: a commit record per batch, which is the truth about what a job has done."""
 
 import json
+import posixpath
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from pipeline.archive import LEDGER
 from transforms import storage
 from transforms.record import Batch, Record
 from transforms.write import SCRATCH
 
+LEDGER = "ledger"
 FORMAT = 1
 RESTORED, SKIPPED, QUARANTINED, FAILED = STATUSES = (
     "restored",
@@ -84,10 +85,15 @@ class Ledger:
         """Read the rows of one commit record."""
         return json.loads(storage.read(path))["rows"]
 
+    def batches(self) -> Iterator[tuple[str, list[Row]]]:
+        """Read all commit records: the id of each batch, and its rows."""
+        for path in sorted(self.committed()):
+            yield posixpath.basename(path).removesuffix(".json"), self.read(path)
+
     def rows(self) -> Iterator[Row]:
         """Read all rows, batch by batch."""
-        for path in sorted(self.committed()):
-            yield from self.read(path)
+        for _, rows in self.batches():
+            yield from rows
 
     def finish(self) -> None:
         """Drop the folder of temporary files."""
@@ -125,6 +131,8 @@ def row(record: Record) -> Row:
         "derivative": derivative.path if derivative else None,
         "derivative_bytes": derivative.size if derivative else None,
         "derivative_sha256": derivative.sha256 if derivative else None,
+        "shard": derivative.shard if derivative else None,
+        "member": derivative.member if derivative else None,
         "recipe": record.recipe,
         "mask": mask.path if mask else None,
         "mask_sha256": mask.sha256 if mask else None,

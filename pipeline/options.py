@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transforms.shards import Columns
     from transforms.write import Encoding
 
-Command = Literal["restore", "evaluate", "degrade"]
+Command = Literal["restore", "evaluate", "degrade", "convert"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class Job:
         recipe: what to damage the images by, if anything.
         seed: of the recipe's randomness.
         encoding: of the derivatives.
+        container: what they are written into, a key of `shards.writers.WRITERS`; None for a folder.
         shards: the kind of shards that all files are taken for; None to go by their names.
         columns: of shards that hold images and names.
         max_pixels: an image of more is a failure.
@@ -55,6 +56,7 @@ class Job:
     recipe: "Recipe | None"
     seed: int
     encoding: "Encoding"
+    container: str | None
     shards: str | None
     columns: "Columns"
     max_pixels: int
@@ -79,7 +81,8 @@ class Option:
         return self.flags[0].removeprefix("--")
 
 
-_ALL = ("restore", "evaluate", "degrade", "demo")
+_ALL = ("restore", "evaluate", "degrade", "convert", "demo")
+_ARCHIVES = ("restore", "evaluate", "degrade", "convert")
 _MODEL = ("restore", "evaluate", "demo")
 RECIPE_COMMANDS = ("evaluate", "degrade")
 
@@ -104,6 +107,11 @@ def whole(least: int, most: int | None = None):
     return parse
 
 
+# Most images of a batch, where nothing is said: of files, and of an output's shard.
+BATCH_SIZE, SHARD_SIZE = 32, 1000
+
+FOLDER = "folder"
+CONTAINERS = (FOLDER, "tfrecord", "webdataset", "parquet")
 SHARDS = ("tfrecord", "webdataset", "zip", "parquet", "idx", "npy", "npz", "list")
 
 OPTIONS: tuple[Option, ...] = (
@@ -172,6 +180,14 @@ OPTIONS: tuple[Option, ...] = (
         help="of JPEG and lossy WebP derivatives, 1-100 (default: %(default)s)",
     ),
     _option(
+        "--output_format",
+        commands=_ARCHIVES,
+        choices=CONTAINERS,
+        default=FOLDER,
+        help="what to write images into: files below OUTPUT/images, or a shard for each batch "
+        "below OUTPUT/shards (default: %(default)s)",
+    ),
+    _option(
         "--format",
         choices=SHARDS,
         help="take all files of ARCHIVE for shards of this kind (default: by their names)",
@@ -190,6 +206,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--max_pixels",
+        commands=("restore", "evaluate", "degrade", "demo"),
         type=whole(1),
         default=250_000_000,
         metavar="N",
@@ -198,9 +215,9 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "--batch_size",
         type=whole(1),
-        default=32,
         metavar="N",
-        help="most images of one batch, the unit of work (default: %(default)s)",
+        help="most images of one batch, the unit of work and an output shard (default: "
+        f"{BATCH_SIZE}, or {SHARD_SIZE} where shards are written)",
     ),
     _option(
         "--batch_bytes",

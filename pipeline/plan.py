@@ -57,6 +57,8 @@ def make_plan(
     workers: int = 1,
     kind: str | None = None,
     columns: Columns = USUAL_COLUMNS,
+    *,
+    sharded: bool = False,
 ) -> Plan:
     """Plan a job. The same files give the same plan.
 
@@ -67,6 +69,8 @@ def make_plan(
         kind: take all files for shards of this kind, a key of `shards.FORMATS`; None to go by
             their names.
         columns: of shards that hold images and names.
+        sharded: whether each batch will be a shard of the output. Then the budget alone cuts them:
+            the same job is to write the same shards on any number of workers.
 
     Raises:
         ArchiveError: an archive is missing, none holds an image, or a shard is something else.
@@ -74,9 +78,10 @@ def make_plan(
     """
     sources, left_out = find_sources(archives, kind, columns)
     pixels = _stated_pixels(sources)
-    # At least eight batches for each worker, so that none waits long for the last one.
-    count = max(1, min(budget.count, -(-len(sources) // (8 * workers))))
-    budget = Budget(count, budget.size, budget.pixels)
+    if not sharded:
+        # At least eight batches for each worker, so that none waits long for the last one.
+        count = max(1, min(budget.count, -(-len(sources) // (8 * workers))))
+        budget = Budget(count, budget.size, budget.pixels)
     specs = []
     start = 0
     for _, run in itertools.groupby(sources, key=_part):
@@ -119,12 +124,12 @@ def _probe(source: Source) -> int:
     if source.member is not None:
         # What planning does not know is not worth another reading of the shard.
         return source.member.pixels or source.size * _PIXELS_PER_BYTE
-    size = None
+    stated = None
     if storage.is_local(source.path):  # in a store, a million headers are a million requests
         # An error is for reading to say, as this record's failure.
         with contextlib.suppress(OSError), storage.opened(source.path) as file:
-            size = codec.probe(file)
-    return size[0] * size[1] if size else source.size * _PIXELS_PER_BYTE
+            stated = codec.probe(file)
+    return stated.width * stated.height if stated else source.size * _PIXELS_PER_BYTE
 
 
 def _slice(sources: Sequence[Source], pixels: Sequence[int], budget: Budget) -> list[BatchSpec]:
@@ -137,13 +142,21 @@ def _slice(sources: Sequence[Source], pixels: Sequence[int], budget: Budget) -> 
             or size + source.size > budget.size
             or area + count > budget.pixels
         )
-        if taken and full:
+        if taken and full and not _together(taken[-1], source):
             specs.append(BatchSpec(tuple(taken), area))
             taken, size, area = [], 0, 0
         taken.append(source)
         size, area = size + source.size, area + count
     specs.append(BatchSpec(tuple(taken), area))
     return specs
+
+
+def _together(one: Source, other: Source) -> bool:
+    """Tell whether two images are of one sample, which is not to be parted."""
+    if one.member is None or other.member is None or one.member.shard == LIST:
+        return False
+    sample = FORMATS[one.member.shard].sample
+    return sample is not None and sample(one.member.name) == sample(other.member.name)
 
 
 def _dealt(specs: list[BatchSpec], workers: int) -> list[BatchSpec]:

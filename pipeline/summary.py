@@ -28,6 +28,8 @@ _COLUMNS = pa.schema(
         ("derivative", pa.string()),
         ("derivative_bytes", pa.int64()),
         ("derivative_sha256", pa.string()),
+        ("shard", pa.string()),
+        ("member", pa.string()),
         ("recipe", pa.string()),
         ("mask", pa.string()),
         ("mask_sha256", pa.string()),

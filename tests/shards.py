@@ -65,3 +65,8 @@ def idx(path, pixels):
 
 def npz(path, pixels, labels):
     np.savez_compressed(path, images=pixels, labels=labels)
+
+
+def plain(fields):
+    """The values of fields, without their types."""
+    return {name: value.as_py() for name, value in fields.items()}

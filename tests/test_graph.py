@@ -9,11 +9,12 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that
 
 from pipeline import cli, graph, job
-from pipeline.options import OPTIONS, SHARDS
+from pipeline.options import BATCH_SIZE, CONTAINERS, FOLDER, OPTIONS, SHARDS
 from pipeline.plan import Budget, make_plan
 from transforms.read import Read
 from transforms.record import Batch
 from transforms.restore import Restore
+from transforms.shards.writers import WRITERS
 from transforms.stage import BatchCoder
 
 
@@ -133,13 +134,15 @@ def test_what_help_says_is_what_the_library_does(archive, tmp_path):
 
     parser, _ = cli._parser()
     args = parser.parse_args(["restore", str(archive), str(tmp_path / "out")])
-    assert Budget(args.batch_size, args.batch_bytes, args.batch_pixels) == Budget()
+    assert args.batch_size is None
+    assert Budget(BATCH_SIZE, args.batch_bytes, args.batch_pixels) == Budget()
     assert args.max_pixels == codec.DEFAULT_MAX_PIXELS
     assert args.quality == Encoding().quality
     assert args.tile == inspect.signature(restore.Restore).parameters["tile"].default
     formats = next(o for o in OPTIONS if o.name == "image_format").settings["choices"]
     assert {name.upper() for name in formats} == set(codec.FORMATS)
     assert (*shards.FORMATS, shards.LIST) == SHARDS
+    assert (FOLDER, *WRITERS) == CONTAINERS
     written = (Path(__file__).parents[1] / "docs" / "shards.md").read_text("utf-8")
     for name, known in shards.FORMATS.items():
         assert f"| `{name}` |" in written

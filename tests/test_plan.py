@@ -67,12 +67,12 @@ def test_what_is_no_image_is_left_out_and_counted(tmp_path):
     assert left_out == {".txt": 2, "hidden": 2, "no extension": 1}
 
 
-def test_an_earlier_output_is_read_for_its_images(tmp_path):
+def test_an_output_whose_ledger_knows_nothing_is_an_error(tmp_path):
     image(tmp_path / "images" / "a.png")
-    image(tmp_path / "contact_sheet.png")
     (tmp_path / "ledger").mkdir()
     (tmp_path / "ledger" / "job.json").write_text("{}")
-    assert keys(tmp_path) == ["a.png"]
+    with pytest.raises(ArchiveError, match="ledger knows none of its 1 files"):
+        make_plan([str(tmp_path)], Budget())
 
 
 @pytest.mark.parametrize("archive", ["missing", "empty", "texts", "missing/*.png"])

@@ -54,7 +54,7 @@ def test_a_spec_survives_its_line_of_json(listed, pixels, cuts):
 
 def test_a_spec_line_is_plain_json():
     assert json.loads(spec("ä.jpg").to_json()) == {
-        "sources": [["ä.jpg", "/archive/ä.jpg", 10, 0.5, None, []]],
+        "sources": [["ä.jpg", "/archive/ä.jpg", 10, 0.5, None, [], None, None]],
         "pixels": 1,
         "cuts": [],
     }

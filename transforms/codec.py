@@ -189,13 +189,27 @@ _MARKS = re.compile(
 )
 
 
-def probe(file: BinaryIO) -> tuple[int, int] | None:
-    """Give the width and height that an image file states, without decoding; None if it is none."""
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What an image file states of itself: a key of `FORMATS`, Pillow's mode, width and height."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+
+
+def probe(file: BinaryIO) -> Stated | None:
+    """Read what an image file states, without decoding; None if it is none."""
     try:
         with _opened(file) as image:
-            return image.size
+            return Stated(_format(image), _mode(image), *image.size)
     except CodecError:
         return None
+
+
+def _format(image: Any) -> str:
+    return "JPEG" if image.format == "MPO" else image.format
 
 
 # -- opening ---------------------------------------------------------------------------------------
@@ -245,7 +259,7 @@ def _refuse_cut_depth(image: Any) -> None:
 
 
 def _form(image: Any, data: bytes, turned: bool, warnings: list[str]) -> tuple[Form, int]:
-    name = "JPEG" if image.format == "MPO" else image.format
+    name = _format(image)
     orientation, exif = 1, None
     try:
         tags = image.getexif()

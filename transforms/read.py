@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 
 from transforms import codec, storage
 from transforms.record import Batch, BatchSpec, Record
@@ -26,7 +27,8 @@ def read_record(record: Record, shard: OpenShard) -> Record:
     """
     source = record.source
     if source.member is None:
-        content = Content(encoded=storage.read(source.path))
+        beside = shard.row(*source.table) if source.table else {}
+        content = Content(encoded=storage.read(source.path), fields=beside)
     else:
         content = shard.get(source.path, source.member)
     pixels = None if content.pixels is None else np.ascontiguousarray(content.pixels)
@@ -35,7 +37,8 @@ def read_record(record: Record, shard: OpenShard) -> Record:
     return record.replace(
         encoded=content.encoded,
         pixels=pixels,
-        fields={**dict(source.fields), **content.fields},
+        fields={**{name: pa.scalar(text) for name, text in source.fields}, **content.fields},
+        features=content.features,
         sha256=hashlib.sha256(held).hexdigest(),
     )
 
@@ -60,7 +63,7 @@ def decode_record(record: Record, max_pixels: int = codec.DEFAULT_MAX_PIXELS) ->
 
 
 class Read(beam.PTransform):
-    """Turn batch specs (JSON lines, see `BatchSpec`) into batches of decoded records.
+    """Turn batch specs (JSON lines, see `BatchSpec`) into batches of records, decoded if asked.
 
     Each master is read and decoded before the next one, so that the encoded masters of a batch are
     not in memory together, nor for longer than it takes.
@@ -68,31 +71,38 @@ class Read(beam.PTransform):
     Args:
         max_pixels: an image of more is a failure, not a memory error.
         columns: of shards that hold images and names.
+        decode: whether the pixels are wanted, or just the bytes.
     """
 
     def __init__(
-        self, max_pixels: int = codec.DEFAULT_MAX_PIXELS, columns: Columns = USUAL_COLUMNS
+        self,
+        max_pixels: int = codec.DEFAULT_MAX_PIXELS,
+        columns: Columns = USUAL_COLUMNS,
+        *,
+        decode: bool = True,
     ) -> None:
         super().__init__()
         self.max_pixels = max_pixels
         self.columns = columns
+        self.decode = decode
 
     def expand(self, specs: beam.PCollection[str]) -> beam.PCollection[Batch]:
         """Read and decode."""
-        return specs | beam.ParDo(_ReadDoFn(self.max_pixels, self.columns)).with_output_types(Batch)
+        read = _ReadDoFn(self.max_pixels, self.columns, self.decode)
+        return specs | beam.ParDo(read).with_output_types(Batch)
 
 
 class _ReadDoFn(StageDoFn):
-    def __init__(self, max_pixels: int, columns: Columns) -> None:
-        super().__init__("decode")
+    def __init__(self, max_pixels: int, columns: Columns, decode: bool) -> None:
+        super().__init__("decode" if decode else "read")
         self.max_pixels = max_pixels
         self.columns = columns
+        self.decode = decode
 
     def process(self, spec: str) -> Iterable[Batch]:
         with OpenShard(self.columns) as shard:
-            functions = {
-                "read": lambda record: read_record(record, shard),
-                "decode": lambda record: decode_record(record, self.max_pixels),
-            }
+            functions = {"read": lambda record: read_record(record, shard)}
+            if self.decode:
+                functions["decode"] = lambda record: decode_record(record, self.max_pixels)
             for batch in BatchSpec.from_json(spec).batches():
                 yield self.run(batch, functions)

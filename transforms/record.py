@@ -14,6 +14,7 @@ from transforms.names import safe_path
 
 if TYPE_CHECKING:
     from transforms.codec import Form
+    from transforms.shards.fields import Fields
     from transforms.shards.shard import Place
 
 
@@ -26,7 +27,7 @@ class Member:
         compression: of the whole shard: "gzip", "zlib" or None.
         name: what the shard calls the image; of two of one name, the second ends in ~2.
         place: where in the shard it is, as its format knows it.
-        pixels: how many it has, where planning found out; else 0.
+        pixels: how many it has, of one that is stored as an array; else 0.
         trouble: why it cannot be read, if planning found that out.
     """
 
@@ -50,6 +51,8 @@ class Source:
         modified: when the file was, in seconds since 1970, in UTC.
         member: which of the file's images it is, where the file is a shard.
         fields: what a list says beside it, by name.
+        mirrored: the derivative's path, where the key does not tell: of an earlier job's output.
+        table: the file and the row of what came with it, where it is a file of its own.
     """
 
     key: str
@@ -58,12 +61,16 @@ class Source:
     modified: float
     member: Member | None = None
     fields: tuple[tuple[str, str], ...] = ()
+    mirrored: str | None = None
+    table: tuple[str, int] | None = None
 
     @property
     def mirror(self) -> str:
         """The derivative's path below the output, but for its extension: the key, with a shard for
         a folder. Whatever a shard calls its images, they stay inside.
         """
+        if self.mirrored is not None:
+            return self.mirrored
         if self.member is None:
             return self.key
         shard = self.key[: -len(self.member.name) - 1]
@@ -72,11 +79,13 @@ class Source:
     @classmethod
     def of(cls, fields: Sequence[Any]) -> "Source":
         """Make one of what `dataclasses.astuple` gave, by way of JSON."""
-        key, path, size, modified, member, said = fields
+        key, path, size, modified, member, said, mirrored, table = fields
         if member is not None:
             shard, compression, name, place, *known = member
             member = Member(shard, compression, name, tuple(place), *known)
-        return cls(key, path, size, modified, member, tuple((name, text) for name, text in said))
+        said = tuple((name, text) for name, text in said)
+        table = None if table is None else (table[0], table[1])
+        return cls(key, path, size, modified, member, said, mirrored, table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +104,10 @@ class Record:
     Attributes:
         source: where it comes from.
         sha256: of the encoded master, in hexadecimal.
-        encoded: the bytes of the master, until they are decoded.
-        fields: what came with it in its shard, by name.
+        encoded: the bytes of the master, until they are decoded; then those of the derivative,
+            until they are written.
+        fields: what came with it in its shard, by name, with its type.
+        features: what its shard says of the fields, as Hugging Face's `datasets` describes them.
         form: how the master was encoded, and what to write back beside the pixels.
         pixels: uint8 or uint16 [H, W, C], C 1 or 3, upright; degraded where that was asked.
         alpha: [H, W] of the same type, kept aside.
@@ -114,7 +125,8 @@ class Record:
     source: Source
     sha256: str | None = None
     encoded: bytes | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: "Fields" = field(default_factory=dict)
+    features: Mapping[str, Any] = field(default_factory=dict)
     form: "Form | None" = None
     pixels: np.ndarray | None = None
     alpha: np.ndarray | None = None
@@ -157,18 +169,32 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Derivative:
-    """A written image: path below the output's images folder, bytes, SHA-256, width, height."""
+    """A written image.
+
+    Attributes:
+        path: below the output's images folder, or as it would be there.
+        size: bytes.
+        sha256: of its bytes, in hexadecimal.
+        width: in pixels; None where the image was passed on and does not say.
+        height: likewise.
+        shard: name of the file that holds it, below the output's shards folder, if one does.
+        member: what that file calls it.
+    """
 
     path: str
     size: int
     sha256: str
-    width: int
-    height: int
+    width: int | None
+    height: int | None
+    shard: str | None = None
+    member: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """A written mask: path below the output's masks folder, SHA-256, share of pixels masked."""
+    """A written mask: path below the output's masks folder, or its name in the file there that is
+    called like the derivative's shard; SHA-256; share of pixels masked.
+    """
 
     path: str
     sha256: str
@@ -213,6 +239,24 @@ class Batch:
         A record on which one raises carries its failure from here on: no image can fail a batch.
         """
         return Batch(self.id, tuple(_through(functions, record) for record in self.records))
+
+    def through(
+        self, stage: str, function: Callable[[list["Record"]], Sequence["Record"]]
+    ) -> "Batch":
+        """Take all records that have not failed through a function together, if there are any.
+
+        Where it raises, every one of them carries the failure.
+        """
+        sound = [record for record in self.records if not record.failure]
+        if not sound:
+            return self
+        try:
+            done = iter(function(sound))
+        except Exception as error:  # counted, committed and reported as failure of each record
+            done = iter([record.failed(stage, error) for record in sound])
+        return Batch(
+            self.id, tuple(record if record.failure else next(done) for record in self.records)
+        )
 
 
 def _through(functions: Mapping[str, Callable[[Record], Record]], record: Record) -> Record:

@@ -73,10 +73,15 @@ class StageDoFn(beam.DoFn):
         self.failures = Metrics.counter("heliograph", f"{name}_failures")
         self.milliseconds = Metrics.distribution("heliograph", f"{name}_milliseconds")
 
-    def run(self, batch: Batch, functions: Mapping[str, Callable[[Record], Record]]) -> Batch:
-        """Take a batch through functions."""
+    def run(
+        self,
+        batch: Batch,
+        functions: Mapping[str, Callable[[Record], Record]],
+        finish: Callable[[Batch], Batch] = lambda batch: batch,
+    ) -> Batch:
+        """Take the records of a batch through functions one by one, then the batch as a whole."""
         started = time.monotonic()
-        result = batch.map(functions)
+        result = finish(batch.map(functions))
         self.milliseconds.update(int(1000 * (time.monotonic() - started)))
         self.records.inc(len(batch) - batch.failures)
         self.failures.inc(result.failures - batch.failures)

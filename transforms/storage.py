@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -209,8 +209,8 @@ def read(path: str) -> bytes:
     return _patiently("read", path, read_local)
 
 
-def write(path: str, data: bytes, scratch: str) -> None:
-    """Write a file so that it is whole under its name or not there at all.
+def write(path: str, data: bytes | Sequence[bytes], scratch: str) -> None:
+    """Write a file, or one of several parts, so that it is whole under its name or not there.
 
     A local file is written to a name of its own in `scratch`, a folder on the same storage, and
     then renamed; two workers that write the same thing do not meet. An object store shows an object
@@ -220,22 +220,25 @@ def write(path: str, data: bytes, scratch: str) -> None:
         StorageError: it could not be written; nothing is left under `path` that was not there.
     """
     temporary = join(scratch, uuid.uuid4().hex)
+    parts = [data] if isinstance(data, bytes) else data
     if is_local(path):
-        _patiently("write", path, lambda _: _write_local(path, data, temporary))
+        _patiently("write", path, lambda _: _write_local(path, parts, temporary))
     else:
-        _patiently("write", path, lambda store: store.write(path, data, temporary))
+        whole = b"".join(parts)
+        _patiently("write", path, lambda store: store.write(path, whole, temporary))
 
 
-def _write_local(path: str, data: bytes, temporary: str) -> None:
+def _write_local(path: str, parts: Sequence[bytes], temporary: str) -> None:
     try:
         os.makedirs(os.path.dirname(temporary), exist_ok=True)
         with open(temporary, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         Path(temporary).replace(path)
         size = os.path.getsize(path)
-        if size != len(data):
-            raise OSError(f"{len(data)} bytes were written but {size} are there")
+        written = sum(map(len, parts))
+        if size != written:
+            raise OSError(f"{written} bytes were written but {size} are there")
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(temporary)

@@ -1,7 +1,11 @@
-"""Encode derivatives and write them, each whole or not at all."""
+"""Encode derivatives and write them, each file whole or not at all."""
 
+import dataclasses
 import hashlib
+import io
 import posixpath
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -9,24 +13,35 @@ import numpy as np
 
 from transforms import codec, storage
 from transforms.record import Batch, Derivative, MaskFile, Record, Source
-from transforms.stage import Stage
+from transforms.shards import fields
+from transforms.shards.writers import WRITERS, Sample, Writer
+from transforms.stage import StageDoFn
 
 IMAGES = "images"
 MASKS = "masks"
+SHARDS = "shards"
+FIELDS = "fields"
 SCRATCH = ".tmp"
+
+# What this stage makes in an output, below which all that is written is ours.
+FOLDERS = (IMAGES, MASKS, SHARDS, FIELDS)
+# Of these, the ones whose files are several images'.
+SHARED = (MASKS, SHARDS, FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How derivatives are written.
+    """How derivatives are encoded.
 
     Attributes:
         format: a key of `codec.FORMATS`, or None for each master's own.
         quality: of JPEG and lossy WebP, 1-100.
+        untouched: whether the masters' bytes are passed on as they are; arrays become PNG.
     """
 
     format: str | None = None
     quality: int = codec.DEFAULT_QUALITY
+    untouched: bool = False
 
     def name(self, source: Source) -> str:
         """Give the derivative's path below `images/`: the master's, with a second extension where
@@ -41,63 +56,228 @@ class Encoding:
     def format_for(self, source: Source) -> str | None:
         """Give the format to write, or None for the master's own.
 
-        Images whose names do not tell their format, as in shards, go out as PNG, so that names are
-        known before the images are.
+        Arrays go out as PNG, and so do images whose names do not tell their format, as in shards,
+        so that names are known before the images are.
         """
+        if source.member is not None and source.member.pixels:
+            return self.format or "PNG"
         named = posixpath.splitext(source.mirror)[1].lower() in codec.EXTENSIONS
-        return self.format or (None if named else "PNG")
+        return self.format or (None if named or self.untouched else "PNG")
 
 
-def write_record(record: Record, output: str, encoding: Encoding) -> Record:
-    """Write a record's restored pixels, or its degraded ones where nothing was to be restored,
-    and the mask of its degradation, if it has one, as a bilevel PNG: white is missing.
+def encode_record(record: Record, encoding: Encoding) -> Record:
+    """Encode a record's restored pixels, or its degraded ones where nothing was to be restored.
 
     Raises:
         CodecError: the format cannot hold them.
-        StorageError: they could not be written; nothing new is left under the name.
     """
+    if record.pixels is None and record.encoded is not None:
+        return _passed_on(record, encoding)
+    form = codec.form_of(record.image) if record.form is None else record.form
     pixels = record.image if record.restored is None else record.restored
-    assert record.form is not None, f"{record.key} has not been decoded"
     data = codec.encode(
-        record.form,
+        form,
         pixels,
         record.alpha,
         name=encoding.format_for(record.source),
         quality=encoding.quality,
     )
-    name = encoding.name(record.source)
-    storage.write(storage.join(output, IMAGES, name), data, scratch=storage.join(output, SCRATCH))
     height, width = pixels.shape[:2]
+    return _encoded(record, data, encoding, width, height)
+
+
+def _passed_on(record: Record, encoding: Encoding) -> Record:
+    data = record.encoded
+    assert data is not None, f"{record.key} has not been read"
+    stated = codec.probe(io.BytesIO(data))
+    if stated is None:
+        warning = "passed on as it is, though it is no image that we can read"
+        return _encoded(record.replace(warnings=(*record.warnings, warning)), data, encoding)
+    record = record.replace(form=codec.Form(format=stated.format, mode=stated.mode))
+    return _encoded(record, data, encoding, stated.width, stated.height)
+
+
+def _encoded(
+    record: Record,
+    data: bytes,
+    encoding: Encoding,
+    width: int | None = None,
+    height: int | None = None,
+) -> Record:
+    """Let the pixels go, and keep what they became."""
     digest = hashlib.sha256(data).hexdigest()
+    name = encoding.name(record.source)
     return record.replace(
+        encoded=data,
+        pixels=None,
+        alpha=None,
+        reference=None,
+        restored=None,
         derivative=Derivative(name, len(data), digest, width, height),
-        mask_file=None
-        if record.mask is None
-        else _write_mask(record.source.mirror, record.mask, output),
     )
 
 
-def _write_mask(mirror: str, mask: np.ndarray, output: str) -> MaskFile:
-    data = codec.encode_mask(mask)
-    name = f"{mirror}.png"  # always one more extension, so that no two can meet
-    storage.write(storage.join(output, MASKS, name), data, scratch=storage.join(output, SCRATCH))
+class _Place(ABC):
+    """Where the derivatives of a batch go.
+
+    Args:
+        output: the output folder.
+    """
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+
+    @abstractmethod
+    def one(self, record: Record) -> Record:
+        """Take an encoded record.
+
+        Raises:
+            ShardError: it cannot be held.
+            StorageError: it could not be written; nothing new is left under the name.
+        """
+
+    @abstractmethod
+    def all(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
+        """Write what is written at the end, of the records that went well; there are some.
+
+        Raises:
+            StorageError: it could not be written; nothing new is left under the name.
+        """
+
+    def _write(self, folder: str, name: str, data: bytes | Sequence[bytes]) -> None:
+        path = storage.join(self.output, folder, name)
+        storage.write(path, data, scratch=storage.join(self.output, SCRATCH))
+
+
+class _Folder(_Place):
+    """Files under their masters' names; what came with them is one table for each batch."""
+
+    def one(self, record: Record) -> Record:
+        assert record.encoded is not None and record.derivative is not None, "it is encoded"
+        self._write(IMAGES, record.derivative.path, record.encoded)
+        written = record.replace(encoded=None)
+        if record.mask is None:
+            return written
+        data = codec.encode_mask(record.mask)
+        name = _mask_name(record.source)
+        self._write(MASKS, name, data)
+        return written.replace(mask_file=_mask_file(record.mask, name, data))
+
+    def all(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
+        if any(record.fields for record in records):
+            names = [record.derivative.path for record in records if record.derivative]
+            table = fields.write_table(names, [record.fields for record in records])
+            self._write(FIELDS, f"{batch_id}{fields.EXTENSION}", table)
+        return list(records)
+
+
+class _Shards(_Place):
+    """A shard for each batch, named by its id; masks are another of the same name."""
+
+    def __init__(self, output: str, writer: Writer) -> None:
+        super().__init__(output)
+        self.writer = writer
+
+    def one(self, record: Record) -> Record:
+        self.writer.check(_sample(record))
+        return record
+
+    def all(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
+        shard = f"{batch_id}{self.writer.extension}"
+        masks = self._masks(shard, records)
+        packed = self.writer.pack([_sample(record) for record in records])
+        self._write(SHARDS, shard, packed.parts)
+        return [
+            self._in_shard(record, shard, member).replace(mask_file=mask)
+            for record, member, mask in zip(records, packed.names, masks, strict=True)
+        ]
+
+    def _in_shard(self, record: Record, shard: str, member: str) -> Record:
+        assert record.derivative is not None, "it is encoded"
+        derivative = dataclasses.replace(record.derivative, shard=shard, member=member)
+        return record.replace(encoded=None, derivative=derivative)
+
+    def _masks(self, shard: str, records: Sequence[Record]) -> list[MaskFile | None]:
+        data = [
+            None if record.mask is None else codec.encode_mask(record.mask) for record in records
+        ]
+        samples = [
+            Sample(_mask_name(record.source), encoded)
+            for record, encoded in zip(records, data, strict=True)
+            if encoded is not None
+        ]
+        if not samples:
+            return [None] * len(records)
+        packed = self.writer.pack(samples)
+        self._write(MASKS, shard, packed.parts)
+        names = iter(packed.names)
+        return [
+            None
+            if record.mask is None or encoded is None
+            else _mask_file(record.mask, next(names), encoded)
+            for record, encoded in zip(records, data, strict=True)
+        ]
+
+
+def _sample(record: Record) -> Sample:
+    assert record.encoded is not None and record.derivative is not None, "it is encoded"
+    source, name = record.source, record.derivative.path
+    member = None
+    if source.member is not None and source.member.shard == "webdataset":
+        # Its name there tells its sample. Of a tar of ours, it is the name below the output, too.
+        ending = name[len(source.mirror) :]
+        member = (source.mirror if source.mirrored is None else source.member.name) + ending
+    return Sample(name, record.encoded, record.fields, record.features, member)
+
+
+def _mask_name(source: Source) -> str:
+    return f"{source.mirror}.png"  # always one more extension, so that no two can meet
+
+
+def _mask_file(mask: np.ndarray, name: str, data: bytes) -> MaskFile:
     return MaskFile(name, hashlib.sha256(data).hexdigest(), float(mask.mean()))
 
 
 class Write(beam.PTransform):
-    """Write the derivatives of batches to OUTPUT/images, and masks to OUTPUT/masks.
+    """Write the derivatives of batches and the masks of their degradations.
+
+    Masks are bilevel PNG: white is missing.
 
     Args:
         output: the output folder.
         encoding: format and quality.
+        container: a key of `WRITERS`, for a shard a batch below OUTPUT/shards; None for a file an
+            image below OUTPUT/images.
     """
 
-    def __init__(self, output: str, encoding: Encoding) -> None:
+    def __init__(self, output: str, encoding: Encoding, container: str | None = None) -> None:
         super().__init__()
         self.output = output
         self.encoding = encoding
+        self.container = container
 
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
         """Run the stage."""
-        output, encoding = self.output, self.encoding
-        return batches | Stage(write=lambda record: write_record(record, output, encoding))
+        write = beam.ParDo(_WriteDoFn(self.output, self.encoding, self.container))
+        return batches | write.with_output_types(Batch)
+
+
+class _WriteDoFn(StageDoFn):
+    def __init__(self, output: str, encoding: Encoding, container: str | None) -> None:
+        super().__init__("write")
+        self.output = output
+        self.encoding = encoding
+        self.container = container
+
+    def setup(self) -> None:
+        container = self.container
+        self.place = _Shards(self.output, WRITERS[container]) if container else _Folder(self.output)
+
+    def process(self, batch: Batch) -> Iterable[Batch]:
+        def write(record: Record) -> Record:
+            return self.place.one(encode_record(record, self.encoding))
+
+        yield self.run(batch, {"write": write}, self._finish)
+
+    def _finish(self, batch: Batch) -> Batch:
+        return batch.through("write", lambda records: self.place.all(batch.id, records))

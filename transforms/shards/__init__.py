@@ -1,18 +1,20 @@
 """Containers of images: one small module each, all in one table."""
 
+import dataclasses
 import gzip
 import os
 import posixpath
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from transforms import codec, storage
 from transforms.record import Member
-from transforms.shards import idx, lists, npy, npz, parquet, tfrecord, webdataset, zips
+from transforms.shards import fields, idx, lists, npy, npz, parquet, tfrecord, webdataset, zips
 from transforms.shards.shard import Content, Place, ShardError, ShardFormat
 
 
@@ -158,6 +160,36 @@ def _looks_like(head: bytes) -> str:
     return f"; it looks like a {image} image" if image else ""
 
 
+def members(path: str, known: ShardFormat) -> Iterator[tuple[Member, int]]:
+    """List the images of a shard, each with a name of its own, and their bytes.
+
+    A shard that cannot be read is one member with its trouble.
+
+    Raises:
+        ShardError: it is a shard of another kind, or none.
+    """
+    times: Counter[str] = Counter()
+    compression = None
+    try:
+        compression = sniffed(path, known)
+        with opened(path, compression) as shard:
+            for entry in known.entries(shard):
+                name, trouble = entry.name, entry.trouble
+                times[name] += 1
+                while times[name] > 1:
+                    trouble = trouble or f"the shard holds several images named {entry.name}"
+                    name = f"{name}~{times[name]}"
+                    times[name] += 1
+                member = Member(known.name, compression, name, entry.place, entry.pixels, trouble)
+                yield member, entry.size
+    except ShardError:
+        raise
+    except OSError as error:
+        # Nobody knows what else there is: one failure stands for it.
+        trouble = f"cannot list the shard: {getattr(error, 'strerror', None) or error}"
+        yield Member(known.name, compression, "*", (), trouble=trouble), 0
+
+
 class OpenShard:
     """The shard that records are read from one after the other, kept open between them.
 
@@ -167,6 +199,7 @@ class OpenShard:
 
     def __init__(self, columns: Columns) -> None:
         self._formats = formats(columns)
+        self._table: tuple[str, Mapping[str, Any]] = ("", {})
         self._path: str | None = None
         self._get: Callable[[Place], Content] | None = None
         self._stack = ExitStack()
@@ -189,6 +222,8 @@ class OpenShard:
     def get(self, path: str, member: Member) -> Content:
         """Read one image.
 
+        Its fields are as they were before the shard was written, if we wrote it.
+
         Raises:
             ShardError: it cannot be had from the shard.
         """
@@ -199,10 +234,28 @@ class OpenShard:
                 self._close()
                 file = self._stack.enter_context(opened(path, member.compression))
                 self._get, self._path = self._formats[member.shard].contents(file), path
-            return self._get(member.place)
+            content = self._get(member.place)
+            if fields.EXACT not in content.fields:
+                return content
+            return dataclasses.replace(content, fields=fields.restored(content.fields))
         except ShardError:
             raise
         except Exception as error:
             self._close()  # who knows where in the file it stands
             reason = getattr(error, "strerror", None) or error
             raise ShardError(f"cannot read {path}: {reason}") from error
+
+    def row(self, path: str, index: int) -> fields.Fields:
+        """Read the fields of an image that is a file of its own, from a table of many.
+
+        Raises:
+            ShardError: the table is broken.
+            StorageError: it cannot be read.
+        """
+        if path != self._table[0]:
+            data = storage.read(path)
+            try:
+                self._table = (path, fields.read_table(data))
+            except Exception as error:  # pyarrow's, of whatever it meets in a broken file
+                raise ShardError(f"cannot read the fields in {path}: {error}") from error
+        return fields.row_of(self._table[1], index)

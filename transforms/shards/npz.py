@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from transforms.shards import npy, rows, stream
+from transforms.shards.fields import from_numpy
 from transforms.shards.shard import Content, Entry, Place, ShardError, ShardFormat
 
 _PIECE = 1 << 16  # bytes read at a time
@@ -125,7 +126,7 @@ def _contents(file: BinaryIO) -> Callable[[Place], Content]:
             pixels = read(number, index, rows.images_of)
             values = {}
             for one in fields:
-                values[npz.name(one)] = read(one, index, rows.Array.rows).tolist()
+                values[npz.name(one)] = from_numpy(read(one, index, rows.Array.rows))
         except (ShardError, zipfile.BadZipFile) as error:
             opened.clear()  # who knows where in its stream it stands
             raise ShardError(f"the array {npz.name(one)}: {error}") from error

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -217,7 +217,7 @@ class _Reader:
         assert self._batch is not None
         values = {name: self._batch.column(name)[row - self._start] for name in self._shard.columns}
         image = values.pop(self._shard.image)
-        return Content(encoded=_encoded(image), fields=values)
+        return Content(encoded=_encoded(image), fields=values, features=self._shard.features)
 
     def _advance(self) -> None:
         if self._damage:
@@ -257,6 +257,7 @@ class _Shard:
         path: how to select the paths beside the images, if there are any.
         name: the column of names, if there is one.
         name_is_chosen: whether it goes before the paths.
+        features: what `datasets` says of the columns, by name.
     """
 
     def __init__(self, file: BinaryIO, image: str | None, name: str | None) -> None:
@@ -277,6 +278,7 @@ class _Shard:
             self.image = _image_column(schema, image)
             self.name = _name_column(schema, name, self.image)
             kind = schema.field(self.image).type
+            self.features = _features(schema)
         self.name_is_chosen = name is not None
         self.struct = pa.types.is_struct(kind)
         self.path = f"{self.image}.path" if self.struct and len(kind) > 1 else None
@@ -429,12 +431,17 @@ def _image_column(schema: pa.Schema, wanted: str | None) -> str:
 
 def _annotated(schema: pa.Schema) -> list[str]:
     """Name the columns that `datasets` says are images."""
+    features = _features(schema)
+    return [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """Give what `datasets` has noted in the schema: a description of each column."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        kinds = {name: kind for name, kind in features.items() if isinstance(kind, dict)}
+        return {name: kind for name, kind in features.items() if isinstance(kind, dict)}
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        return []
-    return [name for name in schema.names if kinds.get(name, {}).get("_type") == "Image"]
+        return {}
 
 
 def _holds_images(kind: pa.DataType) -> bool:

@@ -6,6 +6,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from transforms.shards.fields import Fields
+
 Place = tuple[int | str, ...]
 
 
@@ -41,11 +43,14 @@ class Content:
         encoded: bytes of an image file.
         pixels: uint8 or uint16 [H, W, 1 or 3], where the shard holds arrays.
         fields: the other members, columns or features of the sample, by name.
+        features: what the shard says of the fields, by name, as Hugging Face's `datasets` describes
+            its features.
     """
 
     encoded: bytes | None = None
     pixels: np.ndarray | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
+    features: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class ShardFormat:
             come in the order of `entries`, though not all of them.
         part: tells by a place which part of the file it is in, where parts have to be read from
             their beginnings; one worker reads all of a part. None where any image is as near.
+        sample: tells by its name which images belong together, and are not to be parted into
+            several batches. None where each stands for itself.
     """
 
     name: str
@@ -72,3 +79,4 @@ class ShardFormat:
     entries: Callable[[BinaryIO], Iterator[Entry]]
     contents: Callable[[BinaryIO], Callable[[Place], Content]]
     part: Callable[[Place], int | str] | None = None
+    sample: Callable[[str], str] | None = None

@@ -27,6 +27,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
+import pyarrow as pa
+
 from transforms import codec
 from transforms.shards import stream
 from transforms.shards.shard import Content, Entry, Place, ShardError, ShardFormat
@@ -55,7 +57,7 @@ def _entries(file: BinaryIO) -> Iterator[Entry]:
         if member.hides:
             yield _entry(member)
             continue
-        key, extension = _split(member.name)
+        key, extension = split(member.name)
         if not key:
             continue
         if not sample.takes(key, extension):
@@ -65,8 +67,11 @@ def _entries(file: BinaryIO) -> Iterator[Entry]:
     yield from sample.entries()
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Give key and extension; the key is empty if a member can be in no sample."""
+def split(name: str) -> tuple[str, str]:
+    """Tell by its name which sample a member is in, and what it is there.
+
+    Give key and extension; the key is empty if a member can be in no sample.
+    """
     folder, slash, base = name.rpartition("/")
     stem, dot, extension = base.partition(".")
     return (folder + slash + stem, extension) if stem and dot else ("", "")
@@ -397,10 +402,18 @@ def _contents(file: BinaryIO) -> Callable[[Place], Content]:
         places = [("", *place[:2]), *(place[at : at + 3] for at in range(2, len(place), 3))]
         spans = [(str(name), int(offset), int(size)) for name, offset, size in places]
         data = window.read_all([(offset, size) for _, offset, size in spans])
-        fields = {name: data[offset, size] for name, offset, size in spans[1:]}
+        fields = {
+            _unicode(name): pa.scalar(data[offset, size], pa.binary())
+            for name, offset, size in spans[1:]
+        }
         return Content(encoded=data[spans[0][1:]], fields=fields)
 
     return get
+
+
+def _unicode(name: str) -> str:
+    """Make a name of a field of what may be no UTF-8, which no other kind of shard takes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class _Window:
@@ -453,4 +466,5 @@ FORMAT = ShardFormat(
     looks_right=_looks_right,
     entries=_entries,
     contents=_contents,
+    sample=lambda name: split(name)[0] or name,
 )

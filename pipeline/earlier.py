@@ -1,0 +1,120 @@
+"""Outputs of earlier jobs as archives: their derivatives, by the keys of their masters."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pipeline.ledger import LEDGER, Ledger, Row
+from transforms import storage
+from transforms.record import Member, Source
+from transforms.shards import FORMATS, fields
+from transforms.shards.shard import ShardFormat
+from transforms.shards.writers import WRITERS
+from transforms.write import FIELDS, IMAGES, SHARDS
+
+UNKNOWN = "not in the ledger"
+
+# Lists the images of a shard, as `shards.members` does.
+Members = Callable[[storage.File, ShardFormat], Iterator[tuple[Member, int]]]
+
+
+def is_output(path: str) -> bool:
+    """Tell whether a folder is the output of a job."""
+    return storage.exists(storage.join(path, LEDGER, "job.json"))
+
+
+def find_derivatives(
+    output: str, prefix: str, members: Members
+) -> tuple[list[Source], Counter[str]]:
+    """List what a job has written, as its ledger has it, and count files that it does not know.
+
+    The key of a derivative is its master's. One that the ledger knows and that is not there is
+    listed as well, so that reading it says so.
+
+    Args:
+        output: the output folder.
+        prefix: of the keys and of derivatives' paths, with a slash at its end; may be empty.
+        members: lists the images of a shard.
+
+    Raises:
+        StorageError: a folder cannot be listed, or a commit record not be read.
+    """
+    written = list(_written(output, prefix))
+    files = {file.path: file for folder in (IMAGES, SHARDS) for file in _files(output, folder)}
+    sources = sorted(
+        (_file(output, one, files) for one in written if one.row["shard"] is None),
+        key=lambda source: source.key,
+    )
+    in_shards = sorted(
+        (one for one in written if one.row["shard"] is not None), key=lambda one: one.row["shard"]
+    )
+    left_out: Counter[str] = Counter()
+    known = {source.path for source in sources}
+    for shard, group in itertools.groupby(in_shards, key=lambda one: one.row["shard"]):
+        path = storage.join(output, SHARDS, shard)
+        known.add(path)
+        found, unknown = _shard(path, list(group), files.get(path), members)
+        sources += found
+        left_out[UNKNOWN] += unknown
+    left_out[UNKNOWN] += len(files.keys() - known)
+    return sources, +left_out
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A derivative: its row in the ledger, its key and path, and where its fields are, if any."""
+
+    row: Row
+    key: str
+    path: str
+    table: tuple[str, int] | None
+
+
+def _written(output: str, prefix: str) -> Iterator[_Written]:
+    ledger = Ledger(output)
+    tables = {file.path for file in _files(output, FIELDS)}
+    for batch, rows in ledger.batches():
+        table = storage.join(output, FIELDS, f"{batch}{fields.EXTENSION}")
+        done = [row for row in rows if row["derivative"] is not None]
+        for index, row in enumerate(done):
+            beside = (table, index) if table in tables and row["shard"] is None else None
+            yield _Written(row, prefix + row["key"], prefix + row["derivative"], beside)
+
+
+def _files(output: str, folder: str) -> list[storage.File]:
+    path = storage.join(output, folder)
+    if storage.is_local(path) and not storage.exists(path):
+        return []
+    return list(storage.list_folder(path))
+
+
+def _file(output: str, one: _Written, files: Mapping[str, storage.File]) -> Source:
+    path = storage.join(output, IMAGES, one.row["derivative"])
+    file = files.get(path) or storage.File(path, one.row["derivative_bytes"], 0.0)
+    return Source(one.key, path, file.size, file.modified, mirrored=one.path, table=one.table)
+
+
+def _shard(
+    path: str, written: list[_Written], file: storage.File | None, members: Members
+) -> tuple[list[Source], int]:
+    """List the images of a shard, in its order, and count those that the ledger does not know."""
+    kind = next(name for name, known in WRITERS.items() if path.endswith(known.extension))
+    by_name = {one.row["member"]: one for one in written}
+    sources, unknown = [], 0
+    listed = members(file, FORMATS[kind]) if file else iter(())
+    for member, size in listed:
+        one = by_name.pop(member.name, None)
+        if one is not None:
+            modified = file.modified if file else 0.0
+            sources.append(Source(one.key, path, size, modified, member, mirrored=one.path))
+        elif member.trouble:
+            key = f"{path}#{member.name}"
+            sources.append(Source(key, path, size, 0.0, member, mirrored=member.name))
+        else:
+            unknown += 1
+    gone = "it is in the ledger, but not in its shard" if file else "its shard is not there"
+    for one in by_name.values():
+        member = Member(kind, None, one.row["member"], (), trouble=gone)
+        sources.append(Source(one.key, path, 0, 0.0, member, mirrored=one.path))
+    return sources, unknown
