@@ -27,6 +27,8 @@ sources = st.builds(
     st.floats(allow_nan=False, allow_infinity=False),
     st.none() | members,
     st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
+    st.none() | texts,
+    st.none() | st.tuples(texts, st.integers(0, 2**63)),
 )
 
 
