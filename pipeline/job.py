@@ -101,7 +101,7 @@ def make_job(args: argparse.Namespace) -> Job:
         budget = Budget(
             args.batch_size or (SHARD_SIZE if container else BATCH_SIZE),
             args.batch_bytes,
-            args.batch_pixels,
+            getattr(args, "batch_pixels", sys.maxsize),  # `convert` decodes none
         )
         precision = resolve_precision(getattr(args, "precision", "auto"))
         max_pixels = getattr(args, "max_pixels", DEFAULT_MAX_PIXELS)
