@@ -21,7 +21,7 @@ from PIL import Image
 
 from models.saved_model import digest
 from tests.jobs import run
-from tests.object_stores import CLOSE, Proxy, gcs_server, hdfs_server, s3_server
+from tests.object_stores import CLOSE, PASS, Proxy, gcs_server, hdfs_server, s3_server
 from tests.photographs import saved, small
 from tests.test_storage import NAMES
 from transforms import storage
@@ -442,8 +442,17 @@ def test_a_job_from_store_to_store_equals_the_same_job_here(store, heliograph, j
 
 
 @pytest.mark.parametrize("kind", ["webdataset", "parquet"])
-def test_shards_go_to_a_store_and_come_back(store, job_here, tmp_path, kind):
-    run("convert", job_here / "archive", f"{store.bucket}/{kind}", "--output_format", kind)
+def test_shards_go_to_a_store_and_come_back(store, job_here, tmp_path, kind, caplog):
+    def there(name):
+        output = f"{store.bucket}/{name}"
+        assert run("convert", job_here / "archive", output, "--output_format", kind).code == 0
+
+    there("first")
+    sent = enumerate(verb in ("PUT", "POST") for verb, *_ in store.proxy.seen)
+    _, shard, *_ = (number for number, writes in sent if writes)  # after the ledger's first file
+    store.proxy.fail(*[PASS] * shard, 503)
+    there(kind)
+    assert "storage: 1 calls were tried again" in caplog.text
     assert len(listed(f"{store.bucket}/{kind}/shards")) == 1
     assert run("convert", f"{store.bucket}/{kind}", tmp_path / "back").code == 0
     here = job_here / "archive"
