@@ -85,7 +85,7 @@ class Description:
 
 
 def describe(
-    path: Path,
+    path: str | Path,
     said: Mapping[str, Any] | None = None,
     contract_file: str | None = None,
     name: str | None = None,
@@ -102,6 +102,7 @@ def describe(
         ContractError: the file or a field is not sound, something must be said, or the signature
             contradicts it.
     """
+    path = Path(path)
     known = parse_said(said or {})
     origins = dict.fromkeys(known, "command line")
     stored, where = _stored(path, contract_file)

@@ -1,7 +1,7 @@
 """The whole Beam graph of a job, on one page.
 
-    plan - Reshuffle - Read - Degrade? - Restore? - Measure - Write - Commit - Summarise
-    (specs: tiny)      one fused stage: pixels never leave it          (counts: tiny)
+    plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Write - Commit - Summarise
+    (specs: tiny)      one fused stage: pixels never leave it                  (counts: tiny)
 
 Only batch specs, a few kilobytes each, and counts are ever shuffled. A record that fails carries
 its failure on to the ledger; a batch is read, written and committed as one.

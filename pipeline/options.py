@@ -163,7 +163,7 @@ SAID: Mapping[str, Option] = {
     "output": _said(
         "--output_kind",
         choices=("image", "residual"),
-        help="whether the output is the image, or what to add to the input (default: image)",
+        help="whether the output is the image, or what to add to the input",
     ),
     "keep_luminance": _said(
         "--keep_luminance",
@@ -178,7 +178,7 @@ SAID: Mapping[str, Option] = {
         "--size_multiple",
         type=whole(1),
         metavar="N",
-        help="height and width must be multiples of this (default: 1)",
+        help="height and width must be multiples of this",
     ),
     "margin": _said(
         "--margin",
@@ -347,6 +347,12 @@ def with_pairs_joined(argv: Iterable[str]) -> list[str]:
 
 def add_options(parser: argparse.ArgumentParser, command: str) -> None:
     """Add a command's own options to its parser."""
+    said = parser.add_argument_group(
+        "what a SavedModel takes and gives",
+        "where neither its contract nor its signature tells, or to say otherwise;\n"
+        "`heliograph models PATH` takes the same and prints what comes of it",
+    )
     for option in OPTIONS:
         if command in option.commands:
-            parser.add_argument(*option.flags, dest=option.name, **option.settings)
+            group = said if option in SAID.values() else parser
+            group.add_argument(*option.flags, dest=option.name, **option.settings)

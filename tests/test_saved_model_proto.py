@@ -1,6 +1,7 @@
 """Our reading of saved_model.pb against TensorFlow's own."""
 
 import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto
 
 from models import saved_model_proto, zoo
 from models.contract import ContractError
@@ -31,6 +32,13 @@ def inner(message):
         yield field, held
 
 
+def labels(message):
+    """Whether each field of a message is repeated."""
+    described = DescriptorProto()
+    message.CopyToProto(described)
+    return {field.name: field.label == field.LABEL_REPEATED for field in described.field}
+
+
 def test_every_field_is_tensorflows(tensorflows):
     by_name = {message.name: message for message in tensorflows.values()}
     by_name["ListValue"] = tensorflows["tensorflow.AttrValue.ListValue"]
@@ -40,7 +48,10 @@ def test_every_field_is_tensorflows(tensorflows):
         for field, held in inner(message):
             theirs, held_there = {f.name: (f, h) for f, h in inner(by_name[name])}[field.name]
             assert field.number == theirs.number, (name, field.name)
-            assert field.is_repeated == theirs.is_repeated, (name, field.name)
+            assert labels(message)[field.name] == labels(by_name[name])[field.name], (
+                name,
+                field.name,
+            )
             assert (held and held.name) == (held_there and held_there.name), (name, field.name)
             if held is None and theirs.enum_type is None:
                 assert field.type == theirs.type, (name, field.name)
