@@ -55,6 +55,12 @@ def require_safe(path: Path) -> None:
     found = search(graph)
     if not found:
         return
+    if not graph.HasField("object_graph_def") and set(found) <= OF_CHECKPOINTS:
+        raise UnsafeModelError(
+            f"the SavedModel {path} is refused: it is of TensorFlow 1, whose models run what reads "
+            "and writes their checkpoints on loading. Save it anew with tf.saved_model.save, or "
+            "say --trust_model if you trust where it is from"
+        )
     places = [f"{name} ({_listed(where)})" for name, where in sorted(found.items())]
     raise UnsafeModelError(
         f"the SavedModel {path} is refused: besides computing, it could touch files, the network "

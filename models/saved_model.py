@@ -49,6 +49,8 @@ def locate(model: str) -> Path:
         return path
     known = ", ".join(zoo.names())
     reason = "has no saved_model.pb in it" if path.is_dir() else "is no such folder"
+    if path.is_file():
+        reason = "is neither the folder of a SavedModel nor a .keras file"
     if "://" in model:
         reason = "is no folder of this machine: give SavedModelHandler a `fetch`"
     raise ContractError(f"unknown model {model!r}: not in the zoo ({known}), and {reason}")

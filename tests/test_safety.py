@@ -70,6 +70,17 @@ def test_what_runs_on_loading_is_searched_too(tmp_path):
         require_safe(path)
 
 
+def test_a_model_of_tensorflow_1_is_refused_for_what_it_is(spoiled, tmp_path):
+    spoiled.meta_graphs[0].ClearField("object_graph_def")
+    (tmp_path / "saved_model.pb").write_bytes(spoiled.SerializeToString())
+    with pytest.raises(UnsafeModelError, match="is of TensorFlow 1"):
+        require_safe(tmp_path)
+    spoiled.meta_graphs[0].graph_def.node.add(name="w", op="WriteFile")
+    (tmp_path / "saved_model.pb").write_bytes(spoiled.SerializeToString())
+    with pytest.raises(UnsafeModelError, match="WriteFile"):
+        require_safe(tmp_path)
+
+
 def test_a_second_graph_that_cannot_be_searched_is_refused(models, tmp_path):
     path = shutil.copytree(models / "identity", tmp_path / "two")
     (path / "saved_model.cpb").write_bytes(b"")

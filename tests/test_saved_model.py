@@ -30,6 +30,13 @@ def test_an_unknown_model_is_told_with_the_zoo(tmp_path, folder):
         saved_model.locate(str(path))
 
 
+def test_a_file_that_is_no_model_is_told(tmp_path):
+    weights = tmp_path / "weights.h5"
+    weights.write_bytes(b"\x89HDF")
+    with pytest.raises(ContractError, match=r"neither the folder of a SavedModel nor a \.keras"):
+        saved_model.locate(str(weights))
+
+
 def test_a_model_elsewhere_is_told_to_be_fetched():
     with pytest.raises(ContractError, match=r"s3://bucket/model.*`fetch`"):
         saved_model.locate("s3://bucket/model")
