@@ -150,9 +150,6 @@ def _stored(path: Path, contract_file: str | None) -> tuple[dict[str, Any], str]
             f"no contract for the SavedModel {path}: cannot read {source} ({reason})"
         ) from error
     stored = fields_from_json(text, str(source))
-    for field in ("image_input", "image_output"):
-        if stored.get(field) is None:
-            stored.pop(field, None)  # the only one, whose name the signature tells
     where = f"contract file {contract_file}" if contract_file else CONTRACT_FILE
     return stored, where
 
@@ -175,12 +172,14 @@ def _told(
         if known.get(field) is not None:
             tensors = signature.outputs if field == "image_output" else signature.inputs
             require_named(path, field, known[field], tensors)
-    others = set(signature.inputs) - {known.get("mask_input")}
-    yield "image_input", next(iter(others)) if len(others) == 1 else _UNTOLD
+    # A contract may say null, for the only one.
+    inputs = set(signature.inputs) - {known.get("mask_input")}
+    taken_by = known.get("image_input") or (next(iter(inputs)) if len(inputs) == 1 else _UNTOLD)
+    yield "image_input", taken_by
     only = len(signature.outputs) == 1
-    yield "image_output", next(iter(signature.outputs)) if only else _UNTOLD
-    image = signature.inputs.get(known.get("image_input", ""))
-    output = signature.outputs.get(known.get("image_output", ""))
+    given_by = known.get("image_output") or (next(iter(signature.outputs)) if only else _UNTOLD)
+    yield "image_output", given_by
+    image, output = signature.inputs.get(taken_by), signature.outputs.get(given_by)
     if output is not None and output.dtype == "uint8":
         yield "output_range", (0, 255)
     if image is None:

@@ -112,6 +112,11 @@ def test_each_line_says_where_it_is_from(signed, tmp_path):
     assert found.origins["output_range"] == "default"  # of the format
     assert found.origins["layout"] == found.origins["size"] == "signature"
     assert found.assumed == ()
+    # null is the only one; what else the signature tells of it stays told.
+    (path / CONTRACT_FILE).write_text('{"format": 2, "name": "told", "image_input": null}')
+    found = describe(path)
+    assert (found.contract.image_input, found.origins["image_input"]) == (None, CONTRACT_FILE)
+    assert found.origins["layout"] == "signature"
     beside = tmp_path / "beside.json"
     beside.write_text('{"format": 1, "name": "beside"}')
     found = describe(path, contract_file=str(beside))
