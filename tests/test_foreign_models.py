@@ -16,6 +16,7 @@ from models.contract import Contract
 from models.description import describe
 from models.export import export
 from models.handler import SavedModelHandler
+from pipeline import cli, job
 from tests import saved_models
 from transforms.record import Batch, Record, Source
 from transforms.restore import restore_batch, restore_images
@@ -298,9 +299,9 @@ def test_a_keras_file_is_exported_and_run(archive, tmp_path, heliograph, keras_f
     heliograph("restore", archive / "astronaut.png", output, *model, *alone)
     with Image.open(output / "images" / "astronaut.png") as file:
         np.testing.assert_array_equal(np.asarray(file), 255 - photographs["astronaut"])
-    job = json.loads((output / "ledger" / "job.json").read_text())["job"]
-    assert job["model"].endswith("negative.keras")
-    assert job["model_sha256"] == saved_model.digest(keras_files / "negative.keras")
+    ran = json.loads((output / "ledger" / "job.json").read_text())["job"]
+    assert ran["model"].endswith("negative.keras")
+    assert ran["model_sha256"] == saved_model.digest(keras_files / "negative.keras")
 
 
 def test_models_prints_a_contract_and_where_it_is_from(models, tmp_path, heliograph):
@@ -340,11 +341,6 @@ def test_a_range_may_begin_with_a_minus(models, heliograph):
         (["models", "{keras}/lambda.keras", "--trust_model"], "its layer 'trick' (Lambda)"),
         (["models", "{keras}/none.keras"], "there is no model"),
         (["models", "{text}.keras"], "is not a .keras file of Keras 3"),
-        (["restore", "{archive}", "{out}", "--masks", "{out}"], "denoise takes none"),
-        (
-            ["restore", "{archive}", "{out}", "--model", "{models}/fill_with_mean", *FLAGS_OF_FILL],
-            "name a folder of them with --masks",
-        ),
     ],
     ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else "",
 )
@@ -369,6 +365,35 @@ def test_bad_models_stop_before_any_work(
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "written").exists()
+
+
+def asked(*arguments):
+    parser, _ = cli._parser()
+    return job.make_job(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_what_is_said_of_a_model_is_part_of_the_job(models, keras_files, tmp_path):
+    said = ("restore", "archive", tmp_path / "out", "--model", models / "fill_with_mean")
+    said += (*FLAGS_OF_FILL, "--masks", "masks")
+    one = asked(*said)
+    assert one.digest == asked(*said).digest
+    assert one.facts["contract"]["mask_values"] == [0, 1]
+    assert one.digest != asked(*said, "--mask_fill=0").digest
+    assert one.digest != asked(*said, "--masks", "others").digest
+    exported = ("restore", "archive", tmp_path / "out", "--model", keras_files / "negative.keras")
+    exported += ("--input_range=0,1", "--output_range=0,1")
+    first, second = asked(*exported), asked(*exported)
+    # Two exports are never the same, and are not what counts.
+    assert first.digest == second.digest
+    assert first.model != second.model
+
+
+def test_masks_and_models_that_take_them_go_together(models, tmp_path):
+    job_of = ("restore", "archive", tmp_path / "out")
+    with pytest.raises(job.JobError, match="denoise takes none"):
+        asked(*job_of, "--masks", "masks")
+    with pytest.raises(job.JobError, match="name a folder of them with --masks"):
+        asked(*job_of, "--model", models / "fill_with_mean", *FLAGS_OF_FILL)
 
 
 def test_a_worker_checks_what_it_loads(models, tmp_path):
