@@ -4,30 +4,38 @@ from pathlib import Path
 
 import keras
 
-from models.contract import CHANNELS, CONTRACT_FILE, Contract
+from models.contract import CHANNELS, CONTRACT_FILE, Contract, ContractError
 
 
 def export(model: keras.Model, path: str | Path, contract: Contract) -> None:
     """Write `model` as a SavedModel at `path`, with `contract` in its `assets.extra`.
 
     The serving signature takes float32 [N, H, W, C] as `image`, with the free dimensions that the
-    contract leaves free, and gives float32 as `output`.
+    contract leaves free, and float32 [N, H, W, 1] as `mask_input` says where the contract has a
+    mask; it gives float32 as `output`. Other names are those of the contract.
 
     Args:
-        model: a model of one input and one output, on Keras' TensorFlow backend.
+        model: a model of one input, or of image and mask, and one output, on Keras' TensorFlow
+            backend.
         path: a folder to create or replace.
-        contract: what the model takes and gives.
+        contract: what the model takes and gives; NHWC and float32.
     """
+    if (contract.layout, contract.dtype) != ("NHWC", "float32"):
+        raise ContractError(f"{contract.name}: export writes NHWC and float32")
     import tensorflow as tf
 
-    height, width = contract.size or (None, None)
-    spec = tf.TensorSpec(
-        (None, height, width, CHANNELS[contract.input_space]), tf.float32, name="image"
-    )
+    side = contract.size or (None, None)
+    image = contract.image_input or "image"
+    specs = {image: tf.TensorSpec((None, *side, CHANNELS[contract.input_space]), tf.float32, image)}
+    if contract.mask_input is not None:
+        specs[contract.mask_input] = tf.TensorSpec(
+            (None, *side, 1), tf.float32, contract.mask_input
+        )
 
-    @tf.function(input_signature=[spec], autograph=False)
-    def serve(image):
-        return {"output": tf.cast(model(image, training=False), tf.float32)}
+    @tf.function(input_signature=list(specs.values()), autograph=False)
+    def serve(*tensors):
+        output = model(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
+        return {contract.image_output or "output": tf.cast(output, tf.float32)}
 
     module = tf.Module()
     module.variables_of_model = model.variables
