@@ -131,8 +131,10 @@ def describe(
         raise ContractError(f"{where or path}: {error}") from error
     bind(path, contract, signatures)
     assumed = [field for field in _ASSUMED if where == "" and origins[field] == "default"]
-    if contract.mask_input is None and "mask_fill" in assumed:
-        assumed.remove("mask_fill")
+    if contract.mask_input is None:
+        assumed = [field for field in assumed if field != "mask_fill"]
+    if contract.predicts_chroma:  # which is seen whole, without tiles
+        assumed = [field for field in assumed if field != "margin"]
     ordered = {one.name: origins[one.name] for one in fields(Contract)}
     return Description(contract, ordered, tuple(assumed))
 

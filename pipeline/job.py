@@ -174,8 +174,9 @@ def _model_facts(served: Served, args: argparse.Namespace) -> dict[str, Any]:
     """Check how a model is to be run; give what the job's digest is to know of it."""
     contract = served.description.contract
     if assumed := served.description.assumed:
-        taken = (f"{flag(field)}={getattr(contract, field)}" for field in assumed)
-        log.info("%s has no contract; assumed: %s", contract.name, " ".join(taken))
+        values = ((flag(field), getattr(contract, field)) for field in assumed)
+        taken = (f"no {name}" if value is None else f"{name}={value}" for name, value in values)
+        log.info("%s has no contract; assumed: %s", contract.name, ", ".join(taken))
     try:
         check_tile(contract, args.tile)
     except ValueError as error:

@@ -124,9 +124,9 @@ def test_only_the_chroma_of_an_rgb_output_where_luminance_is_kept(tmp_path, phot
 
 
 @pytest.mark.parametrize("there_and_missing", ["0,1", "1,0"])
-def test_missing_pixels_become_the_mean_of_the_rest(models, tmp_path, there_and_missing):
-    import skimage.data
-
+def test_missing_pixels_become_the_mean_of_the_rest(
+    models, tmp_path, photographs, there_and_missing
+):
     path = models / "fill_with_mean"
     if there_and_missing == "1,0":
 
@@ -142,11 +142,11 @@ def test_missing_pixels_become_the_mean_of_the_rest(models, tmp_path, there_and_
             mask=((None, None, None, 1), "float32"),
         )
     model = load(path, **{**SAID_OF_FILL, "mask_values": there_and_missing})
-    image = skimage.data.astronaut()[:128, :192]  # no padding, which would enter the mean
-    mask = holes(image.shape)
-    result = restored(image, model, mask=mask)
-    np.testing.assert_array_equal(result[~mask], image[~mask])
-    assert np.abs(result[mask] - image[~mask].mean(0)).max() <= 0.51
+    for image in photographs.values():  # what they are padded with is no part of the mean
+        mask = holes(image.shape)
+        result = restored(image, model, mask=mask)
+        np.testing.assert_array_equal(result[~mask], image[~mask])
+        assert np.abs(result[mask] - image[~mask].mean(0)).max() <= 0.51
 
 
 def test_tiles_come_with_their_part_of_the_mask(tmp_path, photographs):
@@ -281,7 +281,7 @@ def test_masks_of_one_job_serve_the_next(models, tmp_path, heliograph, photograp
     original = photographs["chelsea"]
     np.testing.assert_array_equal(result[~mask], original[~mask])
     assert len(np.unique(result[mask], axis=0)) == 1
-    assert np.abs(result[mask][0] - original[~mask].mean(0)).max() < 5  # padding is in it, too
+    assert np.abs(result[mask][0] - original[~mask].mean(0)).max() <= 0.51
     said = json.loads((second / "ledger" / "job.json").read_text())["job"]
     assert said["contract"]["mask_input"] == "mask"
     assert said["masks"] == str(first / "masks")

@@ -65,7 +65,7 @@ def restore_images(
         windows = [_input(tiling.cut(image, rows[0], columns[0]), contract) for image in images]
         holes = None
         if masks is not None:
-            holes = np.stack([tiling.cut(mask, rows[0], columns[0]) for mask in masks])
+            holes = np.stack([_cut_mask(mask, rows[0], columns[0]) for mask in masks])
         outputs = _call(model, contract, np.stack(windows), holes)
         return [
             _result(image, output[:height, :width], contract)
@@ -118,13 +118,21 @@ def _tiled(
                 model,
                 contract,
                 _input(tiling.cut(image, row, column), contract)[None],
-                None if mask is None else tiling.cut(mask, row, column)[None],
+                None if mask is None else _cut_mask(mask, row, column)[None],
             )[0]
             for column in columns
         )
         for lines, values in canvas.row(row, windows):
             result[lines] = _result(image[lines], values, contract)
     return result
+
+
+def _cut_mask(mask: np.ndarray, rows: tiling.Span, columns: tiling.Span) -> np.ndarray:
+    """Give one window of a mask. What pads the image is no part of it, so it is missing, too."""
+    window = mask[rows.start : rows.stop, columns.start : columns.stop]
+    below, right = rows.stop - rows.start, columns.stop - columns.start
+    beyond = ((0, below - window.shape[0]), (0, right - window.shape[1]))
+    return np.pad(window, beyond, constant_values=True)
 
 
 def _colorize(image: np.ndarray, model: Model, contract: Contract) -> np.ndarray:
