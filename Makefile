@@ -26,8 +26,8 @@ $(SETUP): setup.py pyproject.toml
 demo: setup ## damage, restore and score sample photographs; look at heliograph-demo/
 	$(BIN)/heliograph demo
 
-test: setup ## run the tests
-	$(BIN)/python -m pytest
+test: setup ## run the tests, a process per core
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

@@ -44,6 +44,7 @@ setup(
             "hypothesis>=6.100",
             "mypy>=1.15",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.11",
             # Object stores on this machine, and their clients.
             "apache-beam[aws,gcp,hadoop]",

@@ -8,9 +8,13 @@ IN_PROCESS = (
 )
 
 
-def run(command, *arguments):
-    """Run a command as its line says, and give how it ended."""
+def run(command, *arguments, code=None):
+    """Run a command as its line says, and give how it ended; hold it to an exit code, if one is
+    given.
+    """
     parser, commands = cli._parser()
     own = beam_options.add_to(commands[command])
     args = parser.parse_args([command, *map(str, arguments), *IN_PROCESS])
-    return job.run(job.make_job(args), beam_options.make(args, own))
+    ended = job.run(job.make_job(args), beam_options.make(args, own))
+    assert code in (None, ended.code), ended
+    return ended

@@ -13,7 +13,16 @@ import tifffile
 from PIL import Image
 
 from tests.photographs import gray, opened, photo, saved, sixteen, small
-from transforms.codec import EXTENSIONS, FORMATS, CodecError, Form, decode, encode, probe
+from transforms.codec import (
+    EXTENSIONS,
+    FORMATS,
+    CodecError,
+    Form,
+    Stated,
+    decode,
+    encode,
+    probe,
+)
 
 
 def chunk(name, data):
@@ -164,9 +173,10 @@ def test_one_sound_page_needs_no_warning():
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_probing_gives_the_stated_size_and_none_for_what_is_no_image(name):
-    assert probe(io.BytesIO(saved(small(), name))) == (72, 96)
+    mode = "P" if name == "GIF" else "RGB"
+    assert probe(io.BytesIO(saved(small(), name))) == Stated(name, mode, 72, 96)
     assert probe(io.BytesIO(b"not an image")) is None
-    assert probe(io.BytesIO(png_header(60000, 50000))) == (60000, 50000)
+    assert probe(io.BytesIO(png_header(60000, 50000))) == Stated("PNG", "RGB", 60000, 50000)
 
 
 def test_every_extension_belongs_to_one_format():

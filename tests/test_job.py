@@ -1,4 +1,4 @@
-"""Whole jobs, run as a user runs them: the command in a process of its own, on real files."""
+"""Whole jobs on real files. What needs no worker process to be shown is run in the test's own."""
 
 import hashlib
 import io
@@ -16,6 +16,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from models import zoo
+from pipeline.job import JobError
+from tests.jobs import run
 from transforms.degradations import DEGRADATIONS
 from transforms.recipe import parse_recipe
 
@@ -84,10 +86,10 @@ def test_restore_mirrors_the_archive_and_leaves_masters_alone(archive, tmp_path,
         assert chatter not in done.stderr
 
 
-def test_evaluate_scores_like_scikit_image(archive, tmp_path, heliograph):
+def test_evaluate_scores_like_scikit_image(archive, tmp_path):
     output = tmp_path / "out"
     recipe = parse_recipe(NOISE)
-    heliograph("evaluate", archive, output, "--recipe", NOISE, "--seed", 7, "--image_format", "png")
+    run("evaluate", archive, output, "--recipe", NOISE, "--seed", 7, "--image_format", "png")
     found = rows(output)
     assert len(found) == 4
     for key, row in found.items():
@@ -139,28 +141,26 @@ def test_the_same_job_gives_the_same_bytes_on_any_plan(archive, tmp_path, heliog
         ).read_bytes()
 
 
-def test_a_job_may_be_run_again_but_not_another_in_its_place(archive, tmp_path, heliograph):
+def test_a_job_may_be_run_again_but_not_another_in_its_place(archive, tmp_path):
     output = tmp_path / "out"
-    heliograph("degrade", archive, output, "--recipe", "mask:3")
+    run("degrade", archive, output, "--recipe", "mask:3")
     first = digests(output / "images")
-    heliograph("degrade", archive, output, "--recipe", "mask:amount=0.4,shape=pixels")
+    run("degrade", archive, output, "--recipe", "mask:amount=0.4,shape=pixels")
     assert digests(output / "images") == first  # the same recipe in other words
-    done = heliograph("degrade", archive, output, "--recipe", "mask:4", code=2)
-    assert "--overwrite" in done.stderr
+    with pytest.raises(JobError, match="--overwrite"):
+        run("degrade", archive, output, "--recipe", "mask:4")
     assert digests(output / "images") == first
-    heliograph("degrade", archive, output, "--recipe", "mask:4", "--overwrite")
+    run("degrade", archive, output, "--recipe", "mask:4", "--overwrite")
     second = digests(output / "images")
     assert second.keys() == first.keys()
     assert second != first
 
 
-def test_what_was_done_to_an_image_is_in_its_row_and_can_be_done_again(
-    archive, tmp_path, heliograph
-):
+def test_what_was_done_to_an_image_is_in_its_row_and_can_be_done_again(archive, tmp_path):
     output = tmp_path / "out"
     drawn = "oneof(mask:2,shape=rectangles,mask:3)+random(2,jpeg,speckle_noise,saturate)"
     png = ("--image_format", "png", "--seed", 5)
-    heliograph("degrade", archive, output, "--recipe", drawn, *png)
+    run("degrade", archive, output, "--recipe", drawn, *png)
     found = rows(output)
     assert len({row["recipe"] for row in found.values()}) > 1
     for key, row in found.items():
@@ -174,7 +174,7 @@ def test_what_was_done_to_an_image_is_in_its_row_and_can_be_done_again(
         assert np.array_equal(np.asarray(picture(written)), again.mask)
         assert row["mask_sha256"] == hashlib.sha256(written.read_bytes()).hexdigest()
         assert row["mask_share"] == pytest.approx(again.mask.mean())
-    heliograph("degrade", archive, output, "--recipe", "jpeg:3", *png, "--overwrite")
+    run("degrade", archive, output, "--recipe", "jpeg:3", *png, "--overwrite")
     assert not list(output.rglob("masks/*")), "no mask of the job before is left"
     assert {row["mask"] for row in rows(output).values()} == {None}
     assert {row["recipe"] for row in rows(output).values()} == {"jpeg:quality=15"}
@@ -193,13 +193,11 @@ def test_the_degradations_are_listed_and_described(heliograph):
     assert "did you mean scratches" in heliograph("degrade", "--list=scratch", code=2).stderr
 
 
-def test_gray_in_the_output_of_one_job_is_the_archive_of_the_next(
-    archive, tmp_path, heliograph, models
-):
+def test_gray_in_the_output_of_one_job_is_the_archive_of_the_next(archive, tmp_path, models):
     gray, colour = tmp_path / "gray", tmp_path / "colour"
-    heliograph("degrade", archive, gray, "--recipe", "grayscale", "--image_format", "png")
+    run("degrade", archive, gray, "--recipe", "grayscale", "--image_format", "png")
     assert {picture(path).mode for path in (gray / "images").rglob("*.png")} == {"L"}
-    heliograph("restore", gray, colour, "--model", models / "constant_chroma")
+    run("restore", gray, colour, "--model", models / "constant_chroma")
     assert list(digests(colour / "images")) == list(digests(gray / "images"))
     for path in (colour / "images").rglob("*.png"):
         assert picture(path).mode == "RGB"
@@ -256,14 +254,12 @@ def bomb() -> bytes:
     )
 
 
-def test_a_model_that_fails_on_some_images_loses_only_those(
-    tmp_path, heliograph, models, photographs
-):
+def test_a_model_that_fails_on_some_images_loses_only_those(tmp_path, models, photographs):
     archive, output = tmp_path / "archive", tmp_path / "out"
     archive.mkdir()
     for name, level in {"a": 200, "b": 20, "c": 220}.items():
         Image.new("L", (32, 32), level).save(archive / f"{name}.png")
-    heliograph("restore", archive, output, "--model", models / "not_a_number_in_the_dark", code=3)
+    run("restore", archive, output, "--model", models / "not_a_number_in_the_dark", code=3)
     assert list(failures(output)) == ["b.png"]
     assert sorted(digests(output / "images")) == ["a.png", "c.png"]
 
@@ -318,19 +314,17 @@ def test_an_output_that_cannot_be_written_to_is_named(archive, tmp_path, heliogr
     assert "Traceback" not in done.stderr
 
 
-def test_two_masters_never_share_a_derivative(tmp_path, heliograph):
+def test_two_masters_never_share_a_derivative(tmp_path):
     archive, output = tmp_path / "archive", tmp_path / "out"
     archive.mkdir()
     for name in ("a.jpg", "a.png", "a.bmp"):
         Image.new("RGB", (16, 16), 100).save(archive / name)
-    heliograph("degrade", archive, output, "--recipe", "jpeg:1", "--image_format", "png")
+    run("degrade", archive, output, "--recipe", "jpeg:1", "--image_format", "png")
     assert sorted(digests(output / "images")) == ["a.bmp.png", "a.jpg.png", "a.png"]
     Image.new("RGB", (16, 16), 100).save(archive / "a.jpg.png")
     again = tmp_path / "again"
-    done = heliograph(
-        "degrade", archive, again, "--recipe", "jpeg:1", "--image_format", "png", code=2
-    )
-    assert "a.jpg and a.jpg.png would both be written as a.jpg.png" in done.stderr
+    with pytest.raises(JobError, match=r"a.jpg and a.jpg.png would both be written as a.jpg.png"):
+        run("degrade", archive, again, "--recipe", "jpeg:1", "--image_format", "png")
 
 
 def test_a_worker_that_dies_ends_the_job_with_its_reason(archive, tmp_path, heliograph):
