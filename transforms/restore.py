@@ -25,6 +25,8 @@ _STACK = 64 * 64 * 16
 # no slower. Small sides have steps of their own, for they would be padding more than image.
 _STEP, _SMALL, _SMALL_STEP = 64, 64, 16
 
+_UNIT = (0.0, 1.0)  # the range that needs no scaling
+
 Model = Callable[[np.ndarray], np.ndarray]
 
 
@@ -56,12 +58,10 @@ def restore_images(
         _spans(side, contract, tile, axis) for axis, side in enumerate((height, width))
     )
     if len(rows) == len(columns) == 1:
-        windows = [_input(tiling.cut(image, rows[0], columns[0]), contract) for image in images]
-        outputs = _call(model, contract, np.stack(windows))
-        return [
-            _result(image, output[:height, :width], contract)
-            for image, output in zip(images, outputs, strict=True)
-        ]
+        stack = np.stack(images)
+        inputs = _input(tiling.cut(stack, rows[0], columns[0]), contract)
+        outputs = _call(model, contract, inputs)
+        return list(_result(stack, outputs[:, :height, :width], contract))
     return [_tiled(image, model, contract, rows, columns) for image in images]
 
 
@@ -136,8 +136,10 @@ def _call(model: Model, contract: Contract, inputs: np.ndarray) -> np.ndarray:
 
 
 def _input(window: np.ndarray, contract: Contract) -> np.ndarray:
-    low, high = contract.input_range
     unit = colour.with_channels(colour.to_unit(window), CHANNELS[contract.input_space])
+    if contract.input_range == _UNIT:
+        return unit
+    low, high = contract.input_range
     return unit * np.float32(high - low) + np.float32(low)
 
 
@@ -147,8 +149,10 @@ def _result(image: np.ndarray, output: np.ndarray, contract: Contract) -> np.nda
         low, high = contract.input_range
         added = colour.with_channels(output / np.float32(high - low), image.shape[-1])
         return colour.from_unit(colour.to_unit(image) + added, image.dtype)
-    low, high = contract.output_range
-    unit = (output - np.float32(low)) / np.float32(high - low)
+    unit = output
+    if contract.output_range != _UNIT:
+        low, high = contract.output_range
+        unit = (output - np.float32(low)) / np.float32(high - low)
     return colour.from_unit(colour.with_channels(unit, image.shape[-1]), image.dtype)
 
 
