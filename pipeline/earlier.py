@@ -54,7 +54,8 @@ def find_derivatives(
     for shard, group in itertools.groupby(in_shards, key=lambda one: one.row["shard"]):
         path = storage.join(output, SHARDS, shard)
         known.add(path)
-        found, unknown = _shard(path, list(group), files.get(path), members)
+        where = f"{prefix}{SHARDS}/{shard}"
+        found, unknown = _shard(path, where, list(group), files.get(path), members)
         sources += found
         left_out[UNKNOWN] += unknown
     left_out[UNKNOWN] += len(files.keys() - known)
@@ -96,7 +97,7 @@ def _file(output: str, one: _Written, files: Mapping[str, storage.File]) -> Sour
 
 
 def _shard(
-    path: str, written: list[_Written], file: storage.File | None, members: Members
+    path: str, where: str, written: list[_Written], file: storage.File | None, members: Members
 ) -> tuple[list[Source], int]:
     """List the images of a shard, in its order, and count those that the ledger does not know."""
     kind = next(name for name, known in WRITERS.items() if path.endswith(known.extension))
@@ -109,7 +110,7 @@ def _shard(
             modified = file.modified if file else 0.0
             sources.append(Source(one.key, path, size, modified, member, mirrored=one.path))
         elif member.trouble:
-            key = f"{path}#{member.name}"
+            key = f"{where}#{member.name}"
             sources.append(Source(key, path, size, 0.0, member, mirrored=member.name))
         else:
             unknown += 1

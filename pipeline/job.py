@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import (
     AzureOptions,
     DirectOptions,
@@ -31,6 +32,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from models.contract import ContractError
@@ -101,7 +103,7 @@ def make_job(args: argparse.Namespace) -> Job:
         budget = Budget(
             args.batch_size or (SHARD_SIZE if container else BATCH_SIZE),
             args.batch_bytes,
-            args.batch_pixels,
+            getattr(args, "batch_pixels", sys.maxsize),  # `convert` decodes none
         )
         precision = resolve_precision(getattr(args, "precision", "auto"))
         max_pixels = getattr(args, "max_pixels", DEFAULT_MAX_PIXELS)
@@ -338,7 +340,18 @@ def _execute(job: Job, options: PipelineOptions, plan: Plan) -> None:
     with _local_runner(options) if local else nullcontext(name) as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)
         graph.build(pipeline, job, plan.specs)
-        pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        result.wait_until_finish()
+        _say_retries(result)
+
+
+def _say_retries(result: PipelineResult) -> None:
+    """Say how often workers had to try again, which only their own logs tell."""
+    wanted = MetricsFilter().with_namespace("heliograph").with_name(storage.RETRIES_NAME)
+    counters = result.metrics().query(wanted)["counters"]
+    retries = sum(counter.committed or 0 for counter in counters)
+    if retries:
+        log.warning("storage: %d calls were tried again", retries)
 
 
 @contextmanager

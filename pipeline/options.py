@@ -228,6 +228,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--batch_pixels",
+        commands=("restore", "evaluate", "degrade", "demo"),
         type=whole(1),
         default=32_000_000,
         metavar="N",

@@ -24,7 +24,7 @@ class Budget:
 
     Attributes:
         count: images.
-        size: bytes of their files.
+        size: bytes of their files, and of what comes with them.
         pixels: pixels, as their headers state them.
     """
 
@@ -148,14 +148,14 @@ def _slice(sources: Sequence[Source], pixels: Sequence[int], budget: Budget) -> 
     for source, count in zip(sources, pixels, strict=True):
         full = (
             len(taken) == budget.count
-            or size + source.size > budget.size
+            or size + source.held > budget.size
             or area + count > budget.pixels
         )
         if taken and full and not _together(taken[-1], source):
             specs.append(BatchSpec(tuple(taken), area))
             taken, size, area = [], 0, 0
         taken.append(source)
-        size, area = size + source.size, area + count
+        size, area = size + source.held, area + count
     specs.append(BatchSpec(tuple(taken), area))
     return specs
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 HOST = "127.0.0.1"
 CLOSE = "close"
+PASS = "pass"  # this request, and fail one after it
 
 # What passes from a request to the store and back, besides the body.
 _OF_ONE_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}

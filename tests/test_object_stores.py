@@ -20,7 +20,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from PIL import Image
 
 from models.saved_model import digest
-from tests.object_stores import CLOSE, Proxy, gcs_server, hdfs_server, s3_server
+from tests.jobs import run
+from tests.object_stores import CLOSE, PASS, Proxy, gcs_server, hdfs_server, s3_server
 from tests.photographs import saved, small
 from tests.test_storage import NAMES
 from transforms import storage
@@ -44,8 +45,8 @@ def server(request):
     with pytest.MonkeyPatch.context() as patch:
         # Pages of three, so that no test needs a thousand objects.
         patch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
-        run = s3_server if request.param == "s3" else gcs_server
-        with run() as address, Proxy(address) as proxy:
+        serve = s3_server if request.param == "s3" else gcs_server
+        with serve() as address, Proxy(address) as proxy:
             if request.param == "s3":
                 patch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
                 patch.setenv("AWS_ACCESS_KEY_ID", "key")
@@ -438,6 +439,28 @@ def test_a_job_from_store_to_store_equals_the_same_job_here(store, heliograph, j
     assert {"summary.json", "metrics.parquet"} < {
         file.path.removeprefix(there + "/") for file in listed(there)
     }
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_shards_go_to_a_store_and_come_back(store, job_here, tmp_path, kind, caplog):
+    def there(name):
+        output = f"{store.bucket}/{name}"
+        assert run("convert", job_here / "archive", output, "--output_format", kind).code == 0
+
+    there("first")
+    sent = enumerate(verb in ("PUT", "POST") for verb, *_ in store.proxy.seen)
+    _, shard, *_ = (number for number, writes in sent if writes)  # after the ledger's first file
+    store.proxy.fail(*[PASS] * shard, 503)
+    there(kind)
+    assert "storage: 1 calls were tried again" in caplog.text
+    assert len(listed(f"{store.bucket}/{kind}/shards")) == 1
+    assert run("convert", f"{store.bucket}/{kind}", tmp_path / "back").code == 0
+    here = job_here / "archive"
+    images = [path for path in here.rglob("*") if path.is_file()]
+    assert len(images) == 4
+    for path in images:
+        back = tmp_path / "back" / "images" / path.relative_to(here)
+        assert back.read_bytes() == path.read_bytes()
 
 
 def test_the_server_and_keys_may_come_from_beams_options(monkeypatch):

@@ -6,6 +6,8 @@ from PIL import Image
 
 from pipeline.archive import ArchiveError, find_sources
 from pipeline.plan import Budget, make_plan
+from tests import shards
+from tests.photographs import saved, small
 from transforms.record import BatchSpec
 from transforms.storage import StorageError
 
@@ -142,3 +144,16 @@ def test_work_is_dealt_out_evenly(tmp_path):
     plan = make_plan([str(tmp_path)], Budget(count=2), workers=2)
     shares = [sum(spec.pixels for spec in plan.specs[worker::2]) for worker in range(2)]
     assert max(shares) / min(shares) < 1.1
+
+
+def test_what_comes_with_images_counts_towards_the_bytes_of_a_batch(tmp_path):
+    png = saved(small(), "PNG")
+    members = {
+        f"{n}.{kind}": data
+        for n in range(6)
+        for kind, data in (("png", png), ("bin", bytes(10**6)))
+    }
+    shards.tar(tmp_path / "a.tar", members)
+    shards.tfrecord(tmp_path / "b.tfrecord", {f"{n}.png": png for n in range(6)})
+    plan = make_plan([str(tmp_path)], Budget(size=2 * (len(png) + 10**6)), sharded=True)
+    assert sorted(len(spec.sources) for spec in plan.specs) == [2, 2, 2, 6]

@@ -18,6 +18,7 @@ members = st.builds(
     st.lists(st.integers(0, 2**63) | texts, max_size=4).map(tuple),
     st.integers(0, 2**63),
     st.none() | texts,
+    st.integers(0, 2**63),
 )
 sources = st.builds(
     Source,

@@ -28,6 +28,7 @@ class Member:
         place: where in the shard it is, as its format knows it.
         pixels: how many it has, of one that is stored as an array; else 0.
         trouble: why it cannot be read, if planning found that out.
+        beside: bytes of what comes with it, roughly.
     """
 
     shard: str
@@ -36,6 +37,7 @@ class Member:
     place: "Place"
     pixels: int = 0
     trouble: str | None = None
+    beside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ class Source:
     fields: tuple[tuple[str, str], ...] = ()
     mirrored: str | None = None
     table: tuple[str, int] | None = None
+
+    @property
+    def held(self) -> int:
+        """Bytes of the image and of what comes with it."""
+        return self.size + (self.member.beside if self.member else 0)
 
     @property
     def mirror(self) -> str:

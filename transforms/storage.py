@@ -39,7 +39,8 @@ TRIES = 5
 # half, so that workers who were refused together do not come back together. 7.5 to 15 s in all.
 FIRST_WAIT = 1.0
 
-RETRIES = Metrics.counter("heliograph", "storage_retries")
+RETRIES_NAME = "storage_retries"
+RETRIES = Metrics.counter("heliograph", RETRIES_NAME)
 
 # An object that is read in order is fetched in ranges that double from the first to the second: a
 # header costs little, a large object few requests.

@@ -180,8 +180,18 @@ def members(path: str, known: ShardFormat) -> Iterator[tuple[Member, int]]:
                     trouble = trouble or f"the shard holds several images named {entry.name}"
                     name = f"{name}~{times[name]}"
                     times[name] += 1
-                member = Member(known.name, compression, name, entry.place, entry.pixels, trouble)
-                yield member, entry.size
+                yield (
+                    Member(
+                        known.name,
+                        compression,
+                        name,
+                        entry.place,
+                        entry.pixels,
+                        trouble,
+                        entry.beside,
+                    ),
+                    entry.size,
+                )
     except ShardError:
         raise
     except OSError as error:

@@ -182,6 +182,9 @@ def tensor(image: bytes) -> np.ndarray | None:
 # -- writing ---------------------------------------------------------------------------------------
 
 
+_OWN = (IMAGE, NAME, fields.EXACT)
+
+
 def written(encoded: bytes, name: str, others: fields.Fields) -> bytes:
     """Write an Example of an image, its name and its fields.
 
@@ -196,7 +199,7 @@ def written(encoded: bytes, name: str, others: fields.Fields) -> bytes:
     for field, value in others.items():
         if not _is_feature(field, value):
             rest[field] = value
-        if field not in (IMAGE, NAME):
+        if field not in _OWN:
             _put(into[field], value)
     if rest:
         into[fields.EXACT].bytes.value.append(fields.exact(rest, rest))
@@ -205,7 +208,7 @@ def written(encoded: bytes, name: str, others: fields.Fields) -> bytes:
 
 def _is_feature(name: str, value: pa.Scalar) -> bool:
     """Tell whether a feature holds a field as it is."""
-    if name in (IMAGE, NAME):
+    if name in _OWN:
         return False
     if pa.types.is_null(value.type):
         return True

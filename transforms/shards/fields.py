@@ -120,6 +120,12 @@ def columns(rows: Sequence[Fields], taken: Iterable[str] = ()) -> dict[str, pa.A
         for name, found in types.items()
         if len(found) == 1 and name not in {EXACT, *taken}
     }
+    for name, kind in list(kinds.items()):
+        # pyarrow writes a null among lists of a fixed size, and cannot read it.
+        whole = all(name in row and row[name].is_valid for row in rows)
+        inside = kind.value_type if whole and pa.types.is_fixed_size_list(kind) else kind
+        if _has_fixed_lists(inside):
+            del kinds[name]
     made = {
         name: pa.concat_arrays(
             [column(row[name]) if name in row else pa.nulls(1, kind) for row in rows]
@@ -134,6 +140,13 @@ def columns(rows: Sequence[Fields], taken: Iterable[str] = ()) -> dict[str, pa.A
     if any(rest):
         made[EXACT] = pa.array(rest, pa.large_binary())
     return made
+
+
+def _has_fixed_lists(kind: pa.DataType) -> bool:
+    if pa.types.is_fixed_size_list(kind):
+        return True
+    inside = range(kind.num_fields)
+    return any(_has_fixed_lists(kind.field(index).type) for index in inside)
 
 
 def row_of(columns: Mapping[str, pa.Array | pa.ChunkedArray], index: int) -> Fields:

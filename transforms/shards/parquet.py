@@ -82,12 +82,13 @@ def _entries(file: BinaryIO, image: str | None, name: str | None) -> Iterator[En
 
 def _entries_of(shard: "_Shard", group: int, position: int) -> Iterator[Entry]:
     rows, size = shard.rows(group), _average_size(shard, group)
+    beside = shard.size_beside(group) // rows if rows else 0
     row = 0
 
     def entry(name: str | None = None, trouble: str | None = None) -> Entry:
         name = name or f"{position + row:08d}"
         name = name if trouble else _with_extension(name, shard)
-        return Entry(name, (group, row), size, trouble=trouble)
+        return Entry(name, (group, row), size, trouble=trouble, beside=beside)
 
     try:
         for name, trouble in _listed(shard, group):
@@ -321,6 +322,11 @@ class _Shard:
     def image_chunk(self, group: int) -> Chunk:
         """Give what the footer says of the images of a group."""
         return self._groups[group].chunks[self._image_chunk]
+
+    def size_beside(self, group: int) -> int:
+        """Give the bytes of all columns of a group but the images, as the footer has it."""
+        chunks = self._groups[group].chunks
+        return sum(chunk.size for chunk in chunks) - chunks[self._image_chunk].size
 
     @cached_property
     def extension(self) -> str:

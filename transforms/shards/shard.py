@@ -26,6 +26,7 @@ class Entry:
         pixels: height times width where planning knows them without decoding, else 0.
         trouble: why it cannot be read, if planning found that out. What comes after damage that
             cannot be passed over is one entry, so that it is counted and reported.
+        beside: bytes of its fields, roughly.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Entry:
     size: int
     pixels: int = 0
     trouble: str | None = None
+    beside: int = 0
 
 
 @dataclass(frozen=True, slots=True)

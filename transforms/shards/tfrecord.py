@@ -93,7 +93,7 @@ def _entry(record: bytes, position: str, place: Place, encoded: str, filename: s
         known = codec.format_of(image)
         name = position + (codec.FORMATS[known].extensions[0] if known else "")
     area = 0 if pixels is None else pixels.shape[0] * pixels.shape[1]
-    return Entry(name, place, len(image), area)
+    return Entry(name, place, len(image), area, beside=len(record) - len(image))
 
 
 def _contents(file: BinaryIO, *, encoded: str, filename: str) -> Callable[[Place], Content]:

@@ -143,7 +143,7 @@ def _entry(member: _Member, fields: dict[str, _Member] | None = None) -> Entry:
     trouble = member.trouble
     if trouble is None and total > _LARGEST_SAMPLE:
         trouble = f"the image and what belongs to it are {total:,} bytes, more than are read"
-    return Entry(member.name, place, member.size, trouble=trouble)
+    return Entry(member.name, place, member.size, trouble=trouble, beside=total - member.size)
 
 
 # -- members ---------------------------------------------------------------------------------------
