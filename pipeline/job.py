@@ -254,7 +254,7 @@ def run(job: Job, options: PipelineOptions) -> Result:
                 "digest": job.digest,
                 "job": {**job.facts, "archives": list(job.archives)},
                 "planned": plan.records,
-                "batches": sum(1 for spec in plan.specs for _ in spec.batches()),
+                "batches": plan.batches,
                 "left_out": plan.left_out,
                 "versions": versions(),
             }

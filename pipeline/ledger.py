@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,6 +21,10 @@ RESTORED, SKIPPED, QUARANTINED, FAILED = STATUSES = (
     "quarantined",
     "failed",
 )
+
+# Between the head of a commit record, which is a line, and its rows, which are one each.
+_ROWS = ', "rows": [\n'
+_LONGEST_HEAD = 1000
 
 Row = dict[str, Any]
 
@@ -70,9 +75,10 @@ class Ledger:
         """Write a batch's commit record, and give its rows."""
         rows = [row(record) for record in batch.records]
         path = storage.join(self._folder, f"{batch.id}.json")
-        head = _json({"format": FORMAT, "batch": batch.id}).removesuffix("}")
+        counts = Counter(made["status"] for made in rows)
+        head = _json({"format": FORMAT, "batch": batch.id, "counts": counts}).removesuffix("}")
         lines = ",\n".join(map(_json, rows))
-        self._write(path, f'{head}, "rows": [\n{lines}\n]}}')
+        self._write(path, f"{head}{_ROWS}{lines}\n]}}")
         return rows
 
     def committed(self) -> set[str]:
@@ -84,6 +90,12 @@ class Ledger:
     def read(self, path: str) -> list[Row]:
         """Read the rows of one commit record."""
         return json.loads(storage.read(path))["rows"]
+
+    def counts(self, path: str) -> dict[str, int]:
+        """Read how many rows of each status one commit record has, and no more of it."""
+        with storage.opened(path) as file:
+            head = file.readline(_LONGEST_HEAD).decode()
+        return json.loads(head.removesuffix(_ROWS) + "}")["counts"]
 
     def batches(self) -> Iterator[tuple[str, list[Row]]]:
         """Read all commit records: the id of each batch, and its rows."""
@@ -107,8 +119,7 @@ class Ledger:
         storage.write(path, text.encode(), scratch=self._scratch)
 
 
-def _json(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=True, allow_nan=False)
+_json = json.JSONEncoder(allow_nan=False).encode  # in ASCII
 
 
 def row(record: Record) -> Row:

@@ -50,6 +50,11 @@ class Plan:
         """How many images are planned."""
         return sum(len(spec.sources) for spec in self.specs)
 
+    @property
+    def batches(self) -> int:
+        """How many batches they are."""
+        return sum(len(spec.cuts) + 1 for spec in self.specs)
+
 
 def make_plan(
     archives: Sequence[str],
@@ -117,13 +122,17 @@ def _specs(sources: Sequence[Source], pixels: Sequence[int], budget: Budget) -> 
 
 def _stated_pixels(sources: Sequence[Source]) -> list[int]:
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(_probe, sources))
+        probed = pool.map(_probe, [source for source in sources if source.member is None])
+        # What planning does not know of a shard's image is not worth another reading of the shard.
+        return [
+            next(probed)
+            if source.member is None
+            else source.member.pixels or source.size * _PIXELS_PER_BYTE
+            for source in sources
+        ]
 
 
 def _probe(source: Source) -> int:
-    if source.member is not None:
-        # What planning does not know is not worth another reading of the shard.
-        return source.member.pixels or source.size * _PIXELS_PER_BYTE
     stated = None
     if storage.is_local(source.path):  # in a store, a million headers are a million requests
         # An error is for reading to say, as this record's failure.

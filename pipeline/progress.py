@@ -49,10 +49,10 @@ class Progress:
     def _look(self) -> None:
         try:
             for path in self._ledger.committed() - self._seen:
-                rows = self._ledger.read(path)
+                counts = self._ledger.counts(path)
                 self._seen.add(path)
-                self._done += len(rows)
-                self._failed += sum(row["status"] == FAILED for row in rows)
+                self._done += sum(counts.values())
+                self._failed += counts.get(FAILED, 0)
         except (OSError, ValueError) as error:
             log.debug("the ledger could not be read for progress, next time it may: %s", error)
 

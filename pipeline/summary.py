@@ -86,18 +86,26 @@ def _means(rows: Iterable[Row]) -> dict[str, dict[str, float | int]]:
 
 def _parquet(rows: list[Row]) -> bytes:
     names = sorted({name for row in rows for name in row["metrics"]})
-    columns = {field.name: [_text(row[field.name]) for row in rows] for field in _COLUMNS}
+    columns = [_column([row[field.name] for row in rows], field.type) for field in _COLUMNS]
     schema = _COLUMNS
     for name in names:
-        columns[name] = [row["metrics"].get(name) for row in rows]
+        columns.append(_column([row["metrics"].get(name) for row in rows], pa.float64()))
         schema = schema.append(pa.field(name, pa.float64()))
     out = io.BytesIO()
     pq.write_table(pa.table(columns, schema=schema), out)
     return out.getvalue()
 
 
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:  # a file name on Linux is bytes and need not be text, as these must
+        return pa.array([_text(value) for value in values], kind)
+
+
 def _text(value: Any) -> Any:
-    # A file name on Linux is bytes and need not be text; Parquet's strings must be.
+    if isinstance(value, list):
+        return [_text(one) for one in value]
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 

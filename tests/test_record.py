@@ -161,3 +161,12 @@ def test_a_batch_counts_the_bytes_of_everything_it_holds():
 def test_asking_for_the_pixels_of_a_record_that_has_none_names_it():
     with pytest.raises(AssertionError, match=r"a\.jpg has not been decoded"):
         _ = record().image
+
+
+def test_a_copy_has_what_was_changed_and_the_rest_and_nothing_else():
+    held = record(sha256="ab", warnings=("w",))
+    copied = held.replace(recipe="jpeg:3", warnings=())
+    assert copied == record(sha256="ab", recipe="jpeg:3")
+    assert held == record(sha256="ab", warnings=("w",))
+    with pytest.raises(TypeError, match="no pixel"):
+        held.replace(pixel=np.ones((2, 2, 1), np.uint8))

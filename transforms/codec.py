@@ -89,7 +89,7 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
         _refuse_cut_depth(image)
         warnings: list[str] = []
         stated = dict(image.info)
-        turned = ExifTags.Base.Orientation in getattr(image, "tag_v2", {})
+        turned = _ORIENTATION in getattr(image, "tag_v2", {})
         try:
             frames = getattr(image, "n_frames", 1)
             # Before anything more is asked: PNG may hold metadata after its pixels. On loading a
@@ -263,12 +263,12 @@ def _form(image: Any, data: bytes, turned: bool, warnings: list[str]) -> tuple[F
     orientation, exif = 1, None
     try:
         tags = image.getexif()
-        orientation = int(tags.get(ExifTags.Base.Orientation, 1))
+        orientation = int(tags.get(_ORIENTATION, 1))
         if name == "TIFF":
             tags = _descriptive(tags)
         if tags or turned:
-            if turned or ExifTags.Base.Orientation in tags:
-                tags[ExifTags.Base.Orientation] = 1
+            if turned or _ORIENTATION in tags:
+                tags[_ORIENTATION] = 1
             exif = tags.tobytes()
     except Exception as error:  # whatever a parser meets in hostile EXIF; said on the record
         warnings.append(f"EXIF is broken and was not carried over: {error}")
@@ -338,6 +338,8 @@ def _upright_xmp(xmp: bytes) -> bytes:
     return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
+_ORIENTATION = int(ExifTags.Base.Orientation)
+
 # What EXIF orientations 1-8 ask of an array [H, W, ...] (EXIF 2.32, section 4.6.4 A).
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a,
@@ -363,12 +365,16 @@ def _arrays(image: Image.Image, form: Form) -> tuple[np.ndarray, np.ndarray | No
         raise CodecError(f"images of Pillow mode {form.mode} are not supported")
     target = _TO_ARRAY[form.mode]
     width, height = image.size
-    array = np.empty((height, width, len(target)), np.uint8)
     convert = _converter(image, form, target)
     rows = max(1, _STRIP // width)
-    for top in range(0, height, rows):
-        strip = convert(image.crop((0, top, width, min(top + rows, height))))
-        array[top : top + rows] = np.asarray(strip).reshape(-1, width, len(target))
+    if height <= rows:
+        data = convert(image).tobytes()
+        array = np.frombuffer(data, np.uint8).reshape(height, width, len(target))
+    else:
+        array = np.empty((height, width, len(target)), np.uint8)
+        for top in range(0, height, rows):
+            strip = convert(image.crop((0, top, width, min(top + rows, height))))
+            array[top : top + rows] = np.asarray(strip).reshape(-1, width, len(target))
     if target in ("LA", "RGBA"):
         return array[..., :-1], array[..., -1]
     return array, None

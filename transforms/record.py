@@ -1,6 +1,5 @@
 """What travels: a source to read, a record of one image, a batch of records, and its plan."""
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -85,7 +84,7 @@ class Source:
 
     @classmethod
     def of(cls, fields: Sequence[Any]) -> "Source":
-        """Make one of what `dataclasses.astuple` gave, by way of JSON."""
+        """Make one of the values of its attributes, as JSON has them."""
         key, path, size, modified, member, said, mirrored, table = fields
         if member is not None:
             shard, compression, name, place, *known = member
@@ -104,7 +103,8 @@ class Failure:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: records are copied in every stage, and a dictionary is copied in one go.
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """One image and all that is known of it; each stage adds its own.
 
@@ -159,8 +159,18 @@ class Record:
         return self.source.key
 
     def replace(self, **changes: Any) -> "Record":
-        """Copy the record with some attributes changed."""
-        return dataclasses.replace(self, **changes)
+        """Copy the record with some attributes changed.
+
+        Raises:
+            TypeError: it has no such attribute.
+        """
+        copied = object.__new__(Record)
+        known = vars(copied)
+        known.update(vars(self))
+        known.update(changes)
+        if len(known) != len(vars(self)):
+            raise TypeError(f"a record has no {', '.join(changes.keys() - vars(self).keys())}")
+        return copied
 
     def failed(self, stage: str, error: BaseException) -> "Record":
         """Copy the record with its failure, and without the pixels nobody will need."""
@@ -294,8 +304,8 @@ class BatchSpec:
 
     def to_json(self) -> str:
         """Write the spec as one line, so that no runner has to pickle it."""
-        sources = [dataclasses.astuple(source) for source in self.sources]
-        return json.dumps({"sources": sources, "pixels": self.pixels, "cuts": self.cuts})
+        spec = {"sources": self.sources, "pixels": self.pixels, "cuts": self.cuts}
+        return json.dumps(spec, default=_values)
 
     @classmethod
     def from_json(cls, text: str) -> "BatchSpec":
@@ -314,3 +324,8 @@ class BatchSpec:
             keys = "\0".join(source.key for source in sources)
             digest = hashlib.sha256(keys.encode("utf-8", "surrogateescape")).hexdigest()
             yield Batch(digest[:16], tuple(Record(source=source) for source in sources))
+
+
+def _values(held: Source | Member) -> list[Any]:
+    """Give the values of the attributes, in their order."""
+    return [getattr(held, name) for name in held.__slots__]

@@ -25,6 +25,8 @@ _STACK = 64 * 64 * 16
 # no slower. Small sides have steps of their own, for they would be padding more than image.
 _STEP, _SMALL, _SMALL_STEP = 64, 64, 16
 
+_UNIT = (0.0, 1.0)  # the range that needs no scaling
+
 Model = Callable[..., np.ndarray]
 
 
@@ -62,15 +64,13 @@ def restore_images(
         _spans(side, contract, tile, axis) for axis, side in enumerate((height, width))
     )
     if len(rows) == len(columns) == 1:
-        windows = [_input(tiling.cut(image, rows[0], columns[0]), contract) for image in images]
+        stack = np.stack(images)
         holes = None
         if masks is not None:
             holes = np.stack([_cut_mask(mask, rows[0], columns[0]) for mask in masks])
-        outputs = _call(model, contract, np.stack(windows), holes)
-        return [
-            _result(image, output[:height, :width], contract)
-            for image, output in zip(images, outputs, strict=True)
-        ]
+        inputs = _input(tiling.cut(stack, rows[0], columns[0]), contract)
+        outputs = _call(model, contract, inputs, holes)
+        return list(_result(stack, outputs[:, :height, :width], contract))
     return [
         _tiled(image, masks[index] if masks else None, model, contract, rows, columns)
         for index, image in enumerate(images)
@@ -170,8 +170,10 @@ def _call(
 
 
 def _input(window: np.ndarray, contract: Contract) -> np.ndarray:
-    low, high = contract.input_range
     unit = colour.with_channels(colour.to_unit(window), CHANNELS[contract.input_space])
+    if contract.input_range == _UNIT:
+        return unit
+    low, high = contract.input_range
     return unit * np.float32(high - low) + np.float32(low)
 
 
@@ -186,8 +188,10 @@ def _result(image: np.ndarray, output: np.ndarray, contract: Contract) -> np.nda
         low, high = contract.input_range
         added = colour.with_channels(output / np.float32(high - low), image.shape[-1])
         return colour.from_unit(colour.to_unit(image) + added, image.dtype)
-    low, high = contract.output_range
-    unit = (output - np.float32(low)) / np.float32(high - low)
+    unit = output
+    if contract.output_range != _UNIT:
+        low, high = contract.output_range
+        unit = (output - np.float32(low)) / np.float32(high - low)
     channels = _channels(image, contract)
     return colour.from_unit(colour.with_channels(unit, channels), image.dtype)
 

@@ -89,19 +89,21 @@ _RISE = ((np.arange(BLEND) + 0.5) / BLEND).astype(np.float32)
 
 
 def cut(pixels: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
-    """Give one window of an image, mirrored at its bottom and right where it is padded."""
-    height, width = pixels.shape[:2]
-    window = pixels[rows.start : rows.stop, columns.start : columns.stop]
+    """Give one window of an image [H, W, C], or of each of [N, H, W, C], mirrored at its bottom and
+    right where it is padded.
+    """
+    height, width = pixels.shape[-3:-1]
+    window = pixels[..., rows.start : rows.stop, columns.start : columns.stop, :]
     missing = (
-        rows.stop - rows.start - window.shape[0],
-        columns.stop - columns.start - window.shape[1],
+        rows.stop - rows.start - window.shape[-3],
+        columns.stop - columns.start - window.shape[-2],
     )
     if not any(missing):
         return window
     # Mirroring takes its pixels from the image, of which the window may hold too little.
     below = _mirrored(np.arange(rows.start, rows.stop), height)
     right = _mirrored(np.arange(columns.start, columns.stop), width)
-    return pixels[below[:, None], right]
+    return pixels.take(below, axis=-3).take(right, axis=-2)
 
 
 def _mirrored(index: np.ndarray, length: int) -> np.ndarray:
