@@ -35,6 +35,7 @@ class Contract:
         margin: receptive margin in pixels: how far from an edge of its input an output pixel
             must be not to see that edge.
         signature: key of the serving signature.
+        shortest_side: in pixels, at which a model of chroma without a `size` is run.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Contract:
     multiple: int = 1
     margin: int = 0
     signature: str = "serving_default"
+    shortest_side: int = 256
 
     def __post_init__(self) -> None:
         self._require(self.input_space in ("RGB", "gray", "L"), "input_space", "RGB, gray or L")
@@ -56,6 +58,7 @@ class Contract:
         self._require(_is_range(self.output_range), "output_range", "two numbers, low then high")
         self._require(_is_count(self.multiple, 1), "multiple", "a whole number from 1")
         self._require(_is_count(self.margin, 0), "margin", "a whole number from 0")
+        self._require(_is_count(self.shortest_side, 1), "shortest_side", "a whole number from 1")
         self._require(
             self.size is None or (len(self.size) == 2 and all(_is_count(n, 1) for n in self.size)),
             "size",
