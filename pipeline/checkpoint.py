@@ -47,7 +47,7 @@ def read(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
         CheckpointError: there is none, or it is broken.
     """
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             facts = json.loads(held["facts"].tobytes())
             return [held[str(index)] for index in range(len(held.files) - 1)], facts
     except FileNotFoundError as error:

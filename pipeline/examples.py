@@ -5,13 +5,15 @@ Nothing here imports Keras or TensorFlow: worker processes start and stay small.
 
 import hashlib
 import itertools
+import os
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import cv2
@@ -414,6 +416,15 @@ def _remember(sampler: Sampler) -> None:
     global _sampler
     _sampler = sampler
     cv2.setNumThreads(1)  # a process has one core, and its neighbours the others
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    # A training that is killed cannot shut its pool down, and a pool waits for work for ever.
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _batch(step: int) -> tuple[Inputs, np.ndarray]:

@@ -173,11 +173,24 @@ class Trainer:
     def run(self) -> Path:
         """Train, export, describe."""
         args = self.args
-        if args.resume:
-            self._resume()
-        elif args.initial:
-            self._start_from(args.initial)
-        crops = Crops(self.sampler, self.progress.step, args.steps, args.workers or _cores())
+        try:
+            if args.resume:
+                self._resume()
+            elif args.initial:
+                self._start_from(args.initial)
+            self._train()
+        finally:
+            (self.work / ORIGINALS).unlink(missing_ok=True)
+        if args.patience and self.progress.best_step:
+            arrays, _ = checkpoint.read(self.work / BEST)
+            _assign(self.built.model.variables, arrays, self.work / BEST)
+        return self._finish()
+
+    def _train(self) -> None:
+        """Take the steps that are left."""
+        args = self.args
+        workers = _cores() if args.workers is None else args.workers
+        crops = Crops(self.sampler, self.progress.step, args.steps, workers)
         with TrainingLog(self.work / LOGS, args.steps, self.progress.step) as told:
             began = time.monotonic() - self.progress.seconds
             for inputs, truth in crops:
@@ -193,10 +206,6 @@ class Trainer:
                     if self._has_stopped_gaining():
                         log.info("stopped early: no gain in the last %d validations", args.patience)
                         break
-        if args.patience and self.progress.best_step:
-            arrays, _ = checkpoint.read(self.work / BEST)
-            _assign(self.built.model.variables, arrays, self.work / BEST)
-        return self._finish()
 
     def _check_work(self) -> None:
         """Make the folder that is worked in; an earlier training's is gone on with or replaced."""
@@ -428,7 +437,6 @@ class Trainer:
             raise TrainingError(
                 f"cannot write {self.target} ({error.strerror or error}): make room, then --resume"
             ) from error
-        (self.work / ORIGINALS).unlink(missing_ok=True)
         log.info("the SavedModel: %s; side by side: %s", self.target, picture)
         return self.target
 

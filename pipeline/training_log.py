@@ -12,7 +12,7 @@ from typing import Any
 log = logging.getLogger("heliograph")
 
 _SAY_EVERY = 5.0  # seconds
-_WRITE_EVERY = 20  # steps
+_WRITE_EVERY = 10  # steps
 
 
 class TrainingLog:

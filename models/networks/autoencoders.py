@@ -12,7 +12,12 @@ BOTTLENECK = "bottleneck"
 
 def encoder(model: keras.Model) -> keras.Model:
     """Give the part of a network that ends in its bottleneck; the layers are the network's own."""
-    return keras.Model(model.inputs, model.get_layer(BOTTLENECK).output, name="encoder")
+    return keras.Model(inputs_of(model), model.get_layer(BOTTLENECK).output, name="encoder")
+
+
+def inputs_of(model: keras.Model):
+    """Give a model's input, or the list of them where there are several, as it is called with."""
+    return model.inputs if len(model.inputs) > 1 else model.inputs[0]
 
 
 def dense_autoencoder(

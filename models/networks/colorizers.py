@@ -1,5 +1,6 @@
 """Colorizers: networks from the lightness of a photograph to its chroma."""
 
+import functools
 from collections.abc import Sequence
 
 import cv2
@@ -90,7 +91,33 @@ def cnn_colorizer(
     return keras.Model(image, chroma, name=name)
 
 
-def gamut_bins(step: float = 10.0) -> np.ndarray:
+def finished(
+    network: keras.Model, *, knee: float, power: float, least: float, most: float
+) -> keras.Model:
+    """Bring a trained colorizer to what is worth showing.
+
+    Its answers for an image and for its mirror image are averaged. Then each colour is multiplied
+    by (its chroma / knee) ** power, within limits: a network that guesses between colours gives
+    something near gray, and a tint is worse to look at than gray; where it is sure, its mean is
+    still duller than what it stands for.
+
+    Args:
+        network: as of `cnn_colorizer`.
+        knee: chroma, as CIE C*ab, that stays as it is.
+        power: how fast the factor rises with the chroma.
+        least: the least factor.
+        most: the greatest.
+    """
+    image = keras.Input((None, None, 1), name="image")
+    mirrored = ops.flip(network(ops.flip(image, axis=2)), axis=2)
+    chroma = (network(image) + mirrored) / 2
+    strength = ops.sqrt(ops.sum(ops.square(chroma), axis=-1, keepdims=True) + 1e-9)
+    factor = ops.clip((strength * (CHROMA_UNIT / knee)) ** power, least, most)
+    return keras.Model(image, chroma * factor, name=f"{network.name}_finished")
+
+
+@functools.cache
+def gamut_bins(step: int = 10) -> np.ndarray:
     """Give the centres, float32 [Q, 2] of a* and b*, of the cells of a grid that sRGB reaches.
 
     As Zhang et al. 2016 (arXiv:1603.08511) quantise chroma, but for which cells there are: all that
@@ -99,7 +126,9 @@ def gamut_bins(step: float = 10.0) -> np.ndarray:
     levels = np.arange(0, 256, 3, dtype=np.float32) / 255
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
     chroma = cv2.cvtColor(cube, cv2.COLOR_RGB2Lab)[..., 1:].reshape(-1, 2)
-    return (np.unique(np.rint(chroma / step), axis=0) * step).astype(np.float32)
+    cells = np.unique(np.rint(chroma / step).astype(np.int32) @ (1000, 1)) + 500
+    centres = np.stack([cells // 1000, cells % 1000 - 500], axis=-1) * step
+    return centres.astype(np.float32)
 
 
 class AnnealedMean(keras.layers.Layer):

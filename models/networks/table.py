@@ -128,7 +128,7 @@ def _unet(choices: Choices) -> Built:
         margin=unet_margin(blocks),
     )
     restored = keras.layers.Add(dtype="float32")([model.inputs[0], model.outputs[0]])
-    learner = keras.Model(model.inputs, restored, name="unet_learner")
+    learner = keras.Model(autoencoders.inputs_of(model), restored, name="unet_learner")
     return Built(model=model, learner=learner, contract=contract, space=space)
 
 
