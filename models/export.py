@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from models.contract import CHANNELS, CONTRACT_FILE, Contract
+from models.contract import CHANNELS, CONTRACT_FILE, Contract, ContractError
 
 
 def export(
@@ -16,36 +16,42 @@ def export(
     """Write `model` as a SavedModel at `path`, with `contract` in its `assets.extra`.
 
     The serving signature takes float32 [N, H, W, C] as `image`, with the free dimensions that the
-    contract leaves free, and gives float32 as `output`. A model of two inputs takes float32
-    [N, H, W, 1] as `mask` as well.
+    contract leaves free, and float32 [N, H, W, 1] as `mask_input` says where the contract has a
+    mask; it gives float32 as `output`. Other names are those of the contract.
 
     Args:
-        model: a model of one output, on Keras' TensorFlow backend.
+        model: a model of one input, or of image and mask, and one output, on Keras' TensorFlow
+            backend.
         path: a folder to create or replace.
-        contract: what the SavedModel takes and gives.
+        contract: what the SavedModel takes and gives; NHWC and float32.
         space: colour space of the Keras model's output, where it is not the contract's: YUV, HSV or
             RGB, which the serving graph converts to a*b*.
 
     Raises:
-        RuntimeError: Keras runs on another backend.
+        ContractError: another layout or type, or Keras runs on another backend.
     """
+    if (contract.layout, contract.dtype) != ("NHWC", "float32"):
+        raise ContractError(f"{contract.name}: export writes NHWC and float32")
     if keras.config.backend() != "tensorflow":
-        raise RuntimeError(
+        raise ContractError(
             f"SavedModels are written by TensorFlow, but Keras runs on {keras.config.backend()}: "
             "save the weights, and export with KERAS_BACKEND=tensorflow"
         )
     import tensorflow as tf
 
-    height, width = contract.size or (None, None)
-    names = ["image", "mask"][: len(model.inputs)]
-    channels = {"image": CHANNELS[contract.input_space], "mask": 1}
-    specs = [tf.TensorSpec((None, height, width, channels[n]), tf.float32, name=n) for n in names]
+    side = contract.size or (None, None)
+    image = contract.image_input or "image"
+    specs = {image: tf.TensorSpec((None, *side, CHANNELS[contract.input_space]), tf.float32, image)}
+    if contract.mask_input is not None:
+        specs[contract.mask_input] = tf.TensorSpec(
+            (None, *side, 1), tf.float32, contract.mask_input
+        )
 
-    @tf.function(input_signature=specs, autograph=False)
-    def serve(image: Any, mask: Any = None) -> Any:
-        given = image if mask is None else [image, mask]
-        output = tf.cast(model(given, training=False), tf.float32)
-        return {"output": _converted(image, output, contract, space)}
+    @tf.function(input_signature=list(specs.values()), autograph=False)
+    def serve(*tensors):
+        output = model(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
+        output = _converted(tensors[0], tf.cast(output, tf.float32), contract, space)
+        return {contract.image_output or "output": output}
 
     module = tf.Module()
     module.variables_of_model = model.variables
@@ -58,13 +64,18 @@ def export(
 
 def served(
     model: keras.Model, contract: Contract, space: str | None = None
-) -> Callable[[Any], np.ndarray]:
-    """Give what `export` would: a function from arrays to float32 arrays, as it serves them."""
+) -> Callable[..., np.ndarray]:
+    """Give what `export` would serve, without exporting.
 
-    def run(given: Any) -> np.ndarray:
+    Returns:
+        A function of float32 [N, H, W, C], and of bool [N, H, W] masks where the contract has them,
+        as `models.saved_model.LoadedModel` is.
+    """
+
+    def run(images: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+        given = images if masks is None else [images, masks[..., None].astype(np.float32)]
         output = model.predict_on_batch(given)
-        image = given[0] if isinstance(given, list) else given
-        return np.asarray(_converted(image, output, contract, space), np.float32)
+        return np.asarray(_converted(images, output, contract, space), np.float32)
 
     return run
 

@@ -10,7 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from models import zoo
-from models.contract import CHANNELS, CONTRACT_FILE, Contract, ContractError
+from models.contract import CHANNELS, Contract, ContractError
+from models.description import describe
+from models.safety import require_safe
+from models.signature import Binding, bind, read_signatures
 
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16")
@@ -46,31 +49,27 @@ def locate(model: str) -> Path:
         return path
     known = ", ".join(zoo.names())
     reason = "has no saved_model.pb in it" if path.is_dir() else "is no such folder"
+    if path.is_file():
+        reason = "is neither the folder of a SavedModel nor a .keras file"
     if "://" in model:
         reason = "is no folder of this machine: give SavedModelHandler a `fetch`"
     raise ContractError(f"unknown model {model!r}: not in the zoo ({known}), and {reason}")
 
 
 def read_contract(path: Path, contract_file: str | None = None) -> Contract:
-    """Read the contract inside the SavedModel at `path`, or the one in `contract_file`.
+    """Read the contract inside the SavedModel at `path`, or the one in `contract_file`, with what
+    it leaves to the signature; see `models.description.describe`.
 
     Raises:
-        ContractError: there is none, or it is not sound.
+        ContractError: there is none and the signature does not tell enough, or it is not sound.
     """
-    source = Path(contract_file) if contract_file else path / CONTRACT_FILE
-    try:
-        text = source.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ContractError(
-            f"no contract for the SavedModel {path}: cannot read {source} ({error.strerror}). "
-            "Say what the model takes and gives in a JSON file and name it with --contract; "
-            "docs/models.md lists the fields"
-        ) from error
-    return Contract.from_json(text, str(source))
+    return describe(path, contract_file=contract_file).contract
 
 
 def digest(path: Path) -> str:
-    """Give the SHA-256 of a SavedModel: of the names and bytes of all its files."""
+    """Give the SHA-256 of a SavedModel: of the names and bytes of all its files; or of one file."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     total = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         content = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -85,26 +84,39 @@ class LoadedModel:
     contract: Contract
     precision: Literal["float32", "bfloat16"]
     _function: Any
-    _input: str
+    _binding: Binding
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
         """Run the model.
 
         Args:
             images: float32 [N, H, W, C] in the contract's input space and range, of a size that
-                the contract allows.
+                the contract allows. Layout and type are made the model's own here.
+            masks: bool [N, H, W], True where a pixel is missing, for a model that takes masks.
 
         Returns:
             float32 [N, H', W', C'] in the contract's output space and range.
 
         Raises:
             ContractError: the output's batch, channels or type are not what the contract says.
+            ValueError: a mask for a model that takes none, or none for one that does.
         """
         import tensorflow as tf
 
+        if (masks is None) != (self.contract.mask_input is None):
+            takes = "no mask" if masks is not None else "a mask of missing pixels with each image"
+            raise ValueError(f"{self.contract.name} takes {takes}")
         _set_precision(tf, self.precision)
-        (output,) = self._function(**{self._input: tf.constant(images)}).values()
-        result = output.numpy()
+        if self._binding.alone and len(images) > 1:
+            ones = (slice(n, n + 1) for n in range(len(images)))
+            return np.concatenate(
+                [self(images[one], None if masks is None else masks[one]) for one in ones]
+            )
+        tensors = _tensors(images, masks, self.contract, self._binding)
+        outputs = self._function(**{name: tf.constant(value) for name, value in tensors.items()})
+        result = outputs[self._binding.output].numpy()
+        if self.contract.layout == "NCHW" and result.ndim == 4:
+            result = np.moveaxis(result, 1, -1)
         channels = CHANNELS[self.contract.output_space]
         if result.ndim != 4 or result.shape[0] != len(images) or result.shape[-1] != channels:
             raise ContractError(
@@ -114,13 +126,37 @@ class LoadedModel:
         return result.astype(np.float32, copy=False)
 
 
+def _tensors(
+    images: np.ndarray, masks: np.ndarray | None, contract: Contract, binding: Binding
+) -> dict[str, np.ndarray]:
+    """Make the inputs of a model, by their names, of float32 [N, H, W, C] and bool [N, H, W]."""
+    tensors = {}
+    if masks is not None:
+        if contract.mask_fill is not None:
+            images = np.where(masks[..., None], np.float32(contract.mask_fill), images)
+        assert binding.mask is not None, "a mask goes where the contract says"
+        there, missing = contract.mask_values
+        values = np.where(masks, missing, there).astype(binding.mask_dtype)
+        if binding.mask_rank == 4:
+            values = values[:, None] if contract.layout == "NCHW" else values[..., None]
+        tensors[binding.mask] = values
+    if contract.dtype == "uint8":
+        images = np.rint(np.clip(images, 0, 255))
+    if contract.layout == "NCHW":
+        images = np.moveaxis(images, -1, 1)
+    tensors[binding.image] = np.ascontiguousarray(images, contract.dtype)
+    return tensors
+
+
 def load(
     model: str,
     *,
     precision: Precision = "auto",
     threads: int | None = None,
     contract_file: str | None = None,
+    contract: Contract | None = None,
     sha256: str | None = None,
+    trust: bool = False,
 ) -> LoadedModel:
     """Load a SavedModel for running.
 
@@ -131,9 +167,12 @@ def load(
         threads: TensorFlow threads of this process; None leaves TensorFlow's own choice. It holds
             for the process and is ignored once TensorFlow has started.
         contract_file: a contract to use in place of the one in the SavedModel.
+        contract: the same, ready-made.
         sha256: what its `digest` must be.
+        trust: load it whatever it could do; models of the zoo are trusted.
 
     Raises:
+        UnsafeModelError: its graph could do more than compute; see `models.safety`.
         ContractError: no such model, no contract, a signature that contradicts it, or another
             digest.
     """
@@ -143,7 +182,10 @@ def load(
             f"the SavedModel {path} is not the one that was asked for: its digest is {found}, "
             f"not {sha256}"
         )
-    contract = read_contract(path, contract_file)
+    if not trust and model not in zoo.names():
+        require_safe(path)
+    contract = contract or read_contract(path, contract_file)
+    binding = bind(path, contract, read_signatures(path))
     tf = import_tensorflow()
     if threads is not None:
         try:
@@ -157,15 +199,10 @@ def load(
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # TensorFlow raises many types; the remedy is the same
         raise ContractError(f"TensorFlow cannot load the SavedModel {path}: {error}") from error
-    if contract.signature not in loaded.signatures:
-        raise ContractError(
-            f"{path} has no signature {contract.signature!r}; it has "
-            f"{', '.join(map(repr, loaded.signatures)) or 'none'}"
-        )
     function = loaded.signatures[contract.signature]
     # The signature is only weakly tied to the object that holds its variables.
     function.heliograph_keeps = loaded
-    return LoadedModel(contract, resolved, function, _check_signature(path, contract, function))
+    return LoadedModel(contract, resolved, function, binding)
 
 
 def import_tensorflow() -> Any:
@@ -184,20 +221,3 @@ def _set_precision(tf: Any, precision: str) -> None:
     name = "auto_mixed_precision_onednn_bfloat16"
     if tf.config.optimizer.get_experimental_options().get(name, False) != wanted:
         tf.config.optimizer.set_experimental_options({name: wanted})
-
-
-def _check_signature(path: Path, contract: Contract, function: Any) -> str:
-    inputs = function.structured_input_signature[1]
-    if len(inputs) != 1 or len(function.structured_outputs) != 1:
-        raise ContractError(
-            f"{path}: signature {contract.signature!r} must have one input and one output, not "
-            f"{sorted(inputs)} and {sorted(function.structured_outputs)}"
-        )
-    ((name, spec),) = inputs.items()
-    wanted = (None, *(contract.size or (None, None)), CHANNELS[contract.input_space])
-    if spec.dtype.name != "float32" or not spec.shape.is_compatible_with(wanted):
-        raise ContractError(
-            f"{path}: input {name!r} is {spec.dtype.name} {spec.shape}, but the contract says "
-            f"float32 {wanted}"
-        )
-    return name

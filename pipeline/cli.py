@@ -1,7 +1,6 @@
 """The command line. Nothing heavy is imported before it is known what to do."""
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from heliograph import __version__
-from pipeline.options import RECIPE_COMMANDS, TRAIN, add_options
+from pipeline.options import RECIPE_COMMANDS, TRAIN, add_options, with_pairs_joined
 
 log = logging.getLogger("heliograph")
 
@@ -32,7 +31,7 @@ _TELLING = {"-h", "--help", "--version", "--list"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    argv = with_pairs_joined(sys.argv[1:] if argv is None else argv)
     parser, commands = _parser()
     if not _TELLING.isdisjoint(argument.partition("=")[0] for argument in argv) or not argv:
         parser.parse_args(argv or ["--help"])
@@ -92,8 +91,15 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _train_parser(subparsers)
     models = _subparser(subparsers, "models", "list the shipped models, or show a contract")
     models.add_argument(
-        "model", nargs="?", metavar="NAME|PATH", help="a shipped model, or a SavedModel"
+        "model",
+        nargs="?",
+        metavar="NAME|PATH",
+        help="a shipped model, or a SavedModel or .keras file",
     )
+    models.add_argument(
+        "--json", action="store_true", help="print the contract alone, ready for --contract"
+    )
+    add_options(models, "models")
     return parser, commands
 
 
@@ -222,21 +228,15 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _models(args: argparse.Namespace) -> int:
-    from models import zoo
     from models.contract import ContractError
-    from models.saved_model import digest, locate, read_contract
+    from pipeline.serving import list_models, show_model
 
     if args.model is None:
-        for name in zoo.names():
-            contract = read_contract(zoo.path(name))
-            print(f"{name}: {contract.input_space} to {contract.output_space}; {zoo.summary(name)}")
+        list_models()
         return 0
     try:
-        path = locate(args.model)
-        contract = read_contract(path)
-    except ContractError as error:
+        show_model(args)
+    except (ContractError, OSError) as error:
         log.error("%s", error)
         return 2
-    facts = {"path": str(Path(path).resolve()), "sha256": digest(path)}
-    print(json.dumps({**facts, "contract": json.loads(contract.to_json())}, indent=1))
     return 0

@@ -1,7 +1,7 @@
 """The whole Beam graph of a job, on one page.
 
-    plan - Reshuffle - Read - Degrade? - Restore? - Measure - Write - Commit - Summarise
-    (specs: tiny)      one fused stage: pixels never leave it          (counts: tiny)
+    plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Write - Commit - Summarise
+    (specs: tiny)      one fused stage: pixels never leave it                  (counts: tiny)
 
 Only batch specs, a few kilobytes each, and counts are ever shuffled. A record that fails carries
 its failure on to the ledger; a batch is read, written and committed as one.
@@ -17,6 +17,7 @@ from pipeline.options import Job
 from pipeline.summary import Summarise
 from transforms import storage
 from transforms.degrade import Degrade
+from transforms.masks import ReadMasks
 from transforms.measure import Measure
 from transforms.read import Read
 from transforms.record import BatchSpec
@@ -34,14 +35,17 @@ def build(pipeline: beam.Pipeline, job: Job, specs: Sequence[BatchSpec]) -> None
     )
     if job.recipe is not None:
         batches |= "Degrade" >> Degrade(job.recipe, job.seed)
+    if job.masks is not None:
+        batches |= "Mask" >> ReadMasks(job.masks, job.max_pixels)
     if job.model is not None:
         handler = SavedModelHandler(
             job.model,
             precision=job.precision,
             threads=job.threads,
-            contract_file=job.contract,
+            contract=job.contract,
             fetch=storage.local_folder,
-            sha256=job.facts.get("model_sha256"),
+            sha256=job.model_sha256,
+            trust=job.trust_model,
         )
         batches |= "Restore" >> Restore(handler, job.tile)
     _ = (

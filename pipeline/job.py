@@ -34,14 +34,15 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from models.contract import ContractError
-from models.saved_model import digest as model_digest
-from models.saved_model import locate, read_contract, resolve_precision
+from models.description import flag
+from models.saved_model import resolve_precision
 from pipeline import graph
 from pipeline.archive import ArchiveError, archive_root
 from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
 from pipeline.options import Job
 from pipeline.plan import Budget, Plan, make_plan
 from pipeline.progress import Progress
+from pipeline.serving import Served, serve
 from transforms import storage
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
@@ -105,8 +106,9 @@ def make_job(args: argparse.Namespace) -> Job:
             "max_pixels": args.max_pixels,
             "columns": dataclasses.asdict(columns),
         }
-        if model is not None:
-            facts |= _model_facts(model, args.contract, args.tile) | {"precision": precision}
+        served = None if model is None else serve(model, args)
+        if served is not None:
+            facts |= _model_facts(served, args) | {"precision": precision}
     except (RecipeError, ContractError, storage.StorageError) as error:
         raise JobError(str(error)) from error
     output = os.path.abspath(args.output) if storage.is_local(args.output) else args.output
@@ -116,8 +118,11 @@ def make_job(args: argparse.Namespace) -> Job:
         command=args.command,
         archives=tuple(args.archive),
         output=output,
-        model=model,
-        contract=getattr(args, "contract", None),
+        model=served.model if served else None,
+        contract=served.description.contract if served else None,
+        model_sha256=served.sha256 if served else None,
+        trust_model=getattr(args, "trust_model", False),
+        masks=getattr(args, "masks", None),
         precision=precision,
         threads=getattr(args, "threads", 1),
         tile=getattr(args, "tile", 0),
@@ -148,20 +153,33 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _model_facts(model: str, contract_file: str | None, tile: int) -> dict[str, Any]:
-    with storage.local_folder(model) as folder:
-        path = locate(folder)
-        contract = read_contract(path, contract_file)
-        digest = model_digest(path)
+def _model_facts(served: Served, args: argparse.Namespace) -> dict[str, Any]:
+    """Check how a model is to be run; give what the job's digest is to know of it."""
+    contract = served.description.contract
+    if assumed := served.description.assumed:
+        values = ((flag(field), getattr(contract, field)) for field in assumed)
+        taken = (f"no {name}" if value is None else f"{name}={value}" for name, value in values)
+        log.info("%s has no contract; assumed: %s", contract.name, ", ".join(taken))
     try:
-        check_tile(contract, tile)
+        check_tile(contract, args.tile)
     except ValueError as error:
-        raise ContractError(f"--tile {tile} is too small for {contract.name}: {error}") from error
+        raise ContractError(
+            f"--tile {args.tile} is too small for {contract.name}: {error}"
+        ) from error
+    masks = getattr(args, "masks", None)
+    if masks is not None and contract.mask_input is None:
+        raise ContractError(f"--masks is for models that take masks; {contract.name} takes none")
+    if args.command == "restore" and masks is None and contract.mask_input is not None:
+        raise ContractError(
+            f"{contract.name} takes the mask of missing pixels with each image: name a folder of "
+            "them with --masks"
+        )
     return {
-        "model": model,
-        "model_sha256": digest,
+        "model": served.given,
+        "model_sha256": served.given_sha256,
         "contract": json.loads(contract.to_json()),
-        "tile": tile,
+        "tile": args.tile,
+        "masks": masks,
     }
 
 
@@ -312,6 +330,8 @@ def _say_left_out(plan: Plan) -> None:
 def _execute(job: Job, options: PipelineOptions, plan: Plan) -> None:
     name = options.view_as(StandardOptions).runner
     local = name in (None, "DirectRunner", "FnApiRunner")
+    if not local and str(job.facts.get("model")).endswith(".keras"):
+        raise JobError(f"{name} cannot run a .keras file: export it to a SavedModel first")
     options.view_as(DirectOptions).direct_num_workers = job.workers
     with _local_runner(options) if local else nullcontext(name) as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from models.contract import Contract
     from models.saved_model import Precision
     from pipeline.plan import Budget
     from transforms.recipe import Recipe
@@ -27,7 +28,10 @@ class Job:
         archives: folders, globs and earlier outputs.
         output: the output folder.
         model: a zoo name or the path of a SavedModel; None to restore nothing.
-        contract: a contract file for a model without one inside.
+        contract: what the model takes and gives; None without one.
+        model_sha256: the digest that workers must find.
+        trust_model: whether a model is loaded that could do more than compute.
+        masks: folder of the masks of missing pixels, for a model that takes them.
         precision: float32 or bfloat16, decided once for all workers.
         threads: TensorFlow threads of each worker process.
         tile: side in pixels of the largest window that the model is run on.
@@ -48,7 +52,10 @@ class Job:
     archives: tuple[str, ...]
     output: str
     model: str | None
-    contract: str | None
+    contract: "Contract | None"
+    model_sha256: str | None
+    trust_model: bool
+    masks: str | None
     precision: "Precision"
     threads: int
     tile: int
@@ -74,6 +81,11 @@ class Option:
     settings: Mapping[str, Any]
 
     @property
+    def metavar(self) -> str:
+        """What stands for its value in the help."""
+        return self.settings.get("metavar", "")
+
+    @property
     def name(self) -> str:
         """The attribute that holds its value."""
         return self.flags[0].removeprefix("--")
@@ -81,6 +93,7 @@ class Option:
 
 _ALL = ("restore", "evaluate", "degrade", "demo")
 _MODEL = ("restore", "evaluate", "demo")
+_CONTRACT = (*_MODEL, "models")
 RECIPE_COMMANDS = ("evaluate", "degrade")
 
 
@@ -120,6 +133,77 @@ def number(least: float, most: float = float("inf")):
     return parse
 
 
+def _said(*flags: str, **settings: Any) -> Option:
+    """Make an option that says a field of the model's contract: see `models.description`."""
+    return _option(*flags, commands=_CONTRACT, **settings)
+
+
+# The options that say fields of a contract, by the field.
+SAID: Mapping[str, Option] = {
+    "signature": _said("--signature", metavar="KEY", help="which signature of the model to serve"),
+    "image_input": _said("--image_input", metavar="NAME", help="input that takes the image"),
+    "image_output": _said("--image_output", metavar="NAME", help="output that is the image"),
+    "mask_input": _said(
+        "--mask_input", metavar="NAME", help="input that takes the mask of missing pixels"
+    ),
+    "mask_values": _said(
+        "--mask_values",
+        metavar="THERE,MISSING",
+        help="values in the mask of a pixel that is there and of one that is missing, such as 0,1",
+    ),
+    "mask_fill": _said(
+        "--mask_fill",
+        metavar="VALUE",
+        help="value of missing pixels in the image, in its range (default: as they are)",
+    ),
+    "layout": _said(
+        "--layout", choices=("NHWC", "NCHW"), help="whether the model's channels are last or first"
+    ),
+    "input_space": _said(
+        "--input_space", choices=("RGB", "gray", "L"), help="colour space of the model's input"
+    ),
+    "output_space": _said(
+        "--output_space", choices=("RGB", "gray", "ab"), help="colour space of its output"
+    ),
+    "input_range": _said(
+        "--input_range",
+        metavar="LOW,HIGH",
+        help="values of black and white in the input, such as 0,1 or -1,1 or 0,255; of L, of L* 0 "
+        "and 100",
+    ),
+    "output_range": _said(
+        "--output_range",
+        metavar="LOW,HIGH",
+        help="the same of the output; of ab, of -128 and 128, such as -128/110,128/110",
+    ),
+    "output": _said(
+        "--output_kind",
+        choices=("image", "residual"),
+        help="whether the output is the image, or what to add to the input",
+    ),
+    "keep_luminance": _said(
+        "--keep_luminance",
+        action="store_true",
+        default=None,
+        help="take only the chroma of an RGB output, and join it to the master's own luminance",
+    ),
+    "size": _said(
+        "--size", metavar="HEIGHT,WIDTH", help="the only size that the model takes, if it has one"
+    ),
+    "multiple": _said(
+        "--size_multiple",
+        type=whole(1),
+        metavar="N",
+        help="height and width must be multiples of this",
+    ),
+    "margin": _said(
+        "--margin",
+        type=whole(0),
+        metavar="PIXELS",
+        help="how far from an edge of its input the model's output is untouched by it (default: 0)",
+    ),
+}
+
 SHARDS = ("tfrecord", "webdataset", "zip", "parquet", "idx", "npy", "npz", "list")
 
 OPTIONS: tuple[Option, ...] = (
@@ -127,14 +211,28 @@ OPTIONS: tuple[Option, ...] = (
         "--model",
         commands=_MODEL,
         default="denoise",
-        help="name of a shipped model (see `heliograph models`) or path of a SavedModel "
-        "(default: %(default)s)",
+        help="name of a shipped model (see `heliograph models`), or path of a SavedModel or .keras "
+        "file (default: %(default)s)",
     ),
     _option(
         "--contract",
-        commands=_MODEL,
+        commands=_CONTRACT,
         metavar="FILE",
         help="JSON file that says what a SavedModel takes and gives, if it does not say so itself",
+    ),
+    *SAID.values(),
+    _option(
+        "--trust_model",
+        commands=_CONTRACT,
+        action="store_true",
+        help="load a SavedModel even if its graph could touch files, the network or Python",
+    ),
+    _option(
+        "--masks",
+        commands=("restore",),
+        metavar="FOLDER",
+        help="masks of missing pixels, white on black, under the names of the masters, for a model "
+        "that takes them",
     ),
     _option(
         "--precision",
@@ -409,9 +507,9 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
     ),
     _training(
         "--workers",
-        type=whole(1),
+        type=whole(0),
         metavar="N",
-        help="processes that make crops (default: one per core)",
+        help="processes that make crops; 0 makes them between the steps (default: one per core)",
     ),
     *(
         Option(option.flags, frozenset((TRAIN,)), option.settings)
@@ -421,8 +519,31 @@ TRAINING_OPTIONS: tuple[Option, ...] = (
 )
 
 
+def said_of_contract(args: argparse.Namespace) -> dict[str, Any]:
+    """Give what was said of the model's contract, by its fields; None is not said."""
+    return {field: getattr(args, option.name, None) for field, option in SAID.items()}
+
+
+def with_pairs_joined(argv: Iterable[str]) -> list[str]:
+    """Join `--input_range -1,1` to `--input_range=-1,1`: argparse takes -1,1 for an option."""
+    pairs = {flag for option in SAID.values() for flag in option.flags if "," in option.metavar}
+    result: list[str] = []
+    for argument in argv:
+        if result and result[-1] in pairs:
+            result[-1] += f"={argument}"
+        else:
+            result.append(argument)
+    return result
+
+
 def add_options(parser: argparse.ArgumentParser, command: str) -> None:
     """Add a command's own options to its parser."""
+    said = parser.add_argument_group(
+        "what a SavedModel takes and gives",
+        "where neither its contract nor its signature tells, or to say otherwise;\n"
+        "`heliograph models PATH` takes the same and prints what comes of it",
+    )
     for option in (*OPTIONS, *TRAINING_OPTIONS):
         if command in option.commands:
-            parser.add_argument(*option.flags, dest=option.name, **option.settings)
+            group = said if option in SAID.values() else parser
+            group.add_argument(*option.flags, dest=option.name, **option.settings)

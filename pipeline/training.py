@@ -352,17 +352,9 @@ class Trainer:
 
     def _restored(self, examples: list[Example]) -> list[np.ndarray]:
         """Restore as `heliograph restore` would."""
-
-        def model(images: np.ndarray) -> np.ndarray:
-            if not self.choices.masked:
-                return self.serve(images)
-            masks = np.zeros((*images.shape[:3], 1), np.float32)
-            for place, example in enumerate(examples):
-                height, width = example.mask.shape
-                masks[place, :height, :width, 0] = example.mask
-            return self.serve([images, masks])
-
-        return restore_images([e.image for e in examples], model, self.built.contract)
+        masks = [example.mask > 0 for example in examples] if self.choices.masked else None
+        images = [example.image for example in examples]
+        return restore_images(images, self.serve, self.built.contract, masks=masks)
 
     def _validate(self) -> dict[str, float]:
         """Give mean scores of the validation images, and keep them in the history."""

@@ -27,6 +27,8 @@ def models(tmp_path_factory) -> Path:
         saved_models.constant_chroma,
         saved_models.not_a_number_in_the_dark,
         saved_models.half_size,
+        saved_models.negative_nchw_uint8,
+        saved_models.fill_with_mean,
     ):
         build(folder / build.__name__)
     return folder

@@ -74,3 +74,69 @@ def not_a_number_in_the_dark(path: Path) -> Path:
 
 def half_size(path: Path) -> Path:
     return save(path, Contract(name="half"), lambda tf, image: image[:, ::2, ::2])
+
+
+# -- Other people's: without a contract, and with habits of their own ------------------------------
+
+
+def save_foreign(path: Path, function: Callable[..., Any], **inputs: tuple[tuple, str]) -> Path:
+    """Save `function(tf, **inputs)`, which gives outputs by name, without a contract.
+
+    Inputs are (shape, dtype) by name.
+    """
+    tf = import_tensorflow()
+    specs = [tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in inputs.items()]
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda *tensors: function(tf, **dict(zip(inputs, tensors, strict=True))),
+        input_signature=specs,
+        autograph=False,
+    )
+    tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
+    return path
+
+
+def negative_nchw_uint8(path: Path) -> Path:
+    """255 - x, channels first, sides multiples of 8 or an error."""
+
+    def negative(tf, frames):
+        for side in (tf.shape(frames)[2], tf.shape(frames)[3]):
+            tf.debugging.assert_equal(side % 8, 0)
+        return {"negatives": 255 - frames}
+
+    return save_foreign(path, negative, frames=((None, 3, None, None), "uint8"))
+
+
+def fill_with_mean(path: Path) -> Path:
+    """Image in [-1, 1] and mask where 1 is missing: missing pixels become the mean of the rest."""
+
+    def filled(tf, image, mask):
+        there = 1 - mask
+        count = tf.maximum(tf.reduce_sum(there, (1, 2), keepdims=True), 1)
+        mean = tf.reduce_sum(image * there, (1, 2), keepdims=True) / count
+        return {"restored": image * there + mean * mask, "confidence": there}
+
+    return save_foreign(
+        path,
+        filled,
+        image=((None, None, None, 3), "float32"),
+        mask=((None, None, None, 1), "float32"),
+    )
+
+
+def hidden_write(path: Path, written: Path) -> Path:
+    """An identity that writes a file, in a function called by a function of the serving one."""
+    tf = import_tensorflow()
+
+    @tf.function
+    def innermost(image):
+        tf.io.write_file(str(written), "here I was")
+        return tf.identity(image)
+
+    @tf.function
+    def inner(image):
+        return innermost(image) * 1
+
+    return save_foreign(
+        path, lambda tf, image: {"output": inner(image)}, image=((None, None, None, 3), "float32")
+    )

@@ -18,6 +18,7 @@ FORMS = {
     "conv-autoencoder": Choices(side=64),
     "conv-autoencoder variational gray": Choices(side=32, variational=True, colour_space="gray"),
     "unet": Choices(side=64),
+    "unet with a mask": Choices(side=64, masked=True),
     "cnn-colorizer": Choices(side=64),
     "cnn-colorizer by classes": Choices(side=64, classification=True),
     "autoencoder-colorizer Lab": Choices(side=64, colour_space="Lab"),
@@ -44,11 +45,14 @@ def test_what_is_exported_gives_what_the_keras_model_gives(form, tmp_path, photo
     channels = {"RGB": 3}.get(contract.input_space, 1)
     low, high = contract.input_range
     image = photo[None, ..., :channels] * (high - low) + low
-    output = loaded(image)
+    given = [image]
+    if contract.mask_input:
+        given.append(np.random.default_rng(0).random(image.shape[:3]) < 0.3)
+    output = loaded(*given)
     assert output.std() > 1e-3
-    expected = served(built.model, contract, built.space)(image)
+    expected = served(built.model, contract, built.space)(*given)
     np.testing.assert_allclose(output, expected, atol=1e-5)
-    if built.space == contract.output_space:
+    if len(given) == 1 and built.space == contract.output_space:
         np.testing.assert_allclose(output, np.asarray(built.model(image)), atol=1e-5)
     for held, variable in zip(weights_of(tmp_path / "model"), built.model.variables, strict=True):
         np.testing.assert_array_equal(held, variable.numpy())

@@ -114,9 +114,15 @@ def _cube(root: np.ndarray) -> np.ndarray:
 
 def shrunken_lightness(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Give CIE L* as float32 [height, width, 1] of an image of any size, by area averaging."""
-    # The average is taken before L*, in the type of the pixels: no scan is ever whole in float.
+    # The average is taken before L*.
+    return lightness(shrunken(pixels, height, width))[..., None]
+
+
+def shrunken(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Give float32 [0, 1] [height, width, C] of an image of any size, by area averaging."""
+    # In the type of the pixels: no scan is ever whole in float.
     small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    return lightness(to_unit(small.reshape(height, width, -1)))[..., None]
+    return to_unit(small.reshape(height, width, -1))
 
 
 def join_chroma(pixels: np.ndarray, chroma: np.ndarray) -> np.ndarray:

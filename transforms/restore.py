@@ -25,11 +25,15 @@ _STACK = 64 * 64 * 16
 # no slower. Small sides have steps of their own, for they would be padding more than image.
 _STEP, _SMALL, _SMALL_STEP = 64, 64, 16
 
-Model = Callable[[np.ndarray], np.ndarray]
+Model = Callable[..., np.ndarray]
 
 
 def restore_images(
-    images: list[np.ndarray], model: Model, contract: Contract, tile: int = DEFAULT_TILE
+    images: list[np.ndarray],
+    model: Model,
+    contract: Contract,
+    tile: int = DEFAULT_TILE,
+    masks: list[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Run a model on images of one shape and type.
 
@@ -38,12 +42,14 @@ def restore_images(
 
     Args:
         images: uint8 or uint16 [H, W, 1 or 3].
-        model: float32 [N, H, W, C] to float32, as the contract says.
+        model: float32 [N, H, W, C] to float32, as the contract says; called with bool [N, H, W]
+            as well where there are masks.
         contract: of the model.
         tile: side of the largest window that the model is run on.
+        masks: bool [H, W], True where a pixel is missing, for a model that takes them.
 
     Returns:
-        The restored images in the same type. Gray stays gray unless the model predicts chroma.
+        The restored images in the same type. Gray stays gray unless the model colorizes.
 
     Raises:
         ValueError: a tile too small for the model's margin, or a result of the wrong size or with
@@ -57,12 +63,18 @@ def restore_images(
     )
     if len(rows) == len(columns) == 1:
         windows = [_input(tiling.cut(image, rows[0], columns[0]), contract) for image in images]
-        outputs = _call(model, contract, np.stack(windows))
+        holes = None
+        if masks is not None:
+            holes = np.stack([_cut_mask(mask, rows[0], columns[0]) for mask in masks])
+        outputs = _call(model, contract, np.stack(windows), holes)
         return [
             _result(image, output[:height, :width], contract)
             for image, output in zip(images, outputs, strict=True)
         ]
-    return [_tiled(image, model, contract, rows, columns) for image in images]
+    return [
+        _tiled(image, masks[index] if masks else None, model, contract, rows, columns)
+        for index, image in enumerate(images)
+    ]
 
 
 def check_tile(contract: Contract, tile: int) -> None:
@@ -91,22 +103,36 @@ def _spans(side: int, contract: Contract, tile: int, axis: int) -> list[tiling.S
 
 def _tiled(
     image: np.ndarray,
+    mask: np.ndarray | None,
     model: Model,
     contract: Contract,
     rows: list[tiling.Span],
     columns: list[tiling.Span],
 ) -> np.ndarray:
     height, width = image.shape[:2]
-    result = np.empty_like(image)
+    result = np.empty((height, width, _channels(image, contract)), image.dtype)
     canvas = tiling.Canvas(height, width, CHANNELS[contract.output_space], columns)
     for row in rows:
         windows = (
-            _call(model, contract, _input(tiling.cut(image, row, column), contract)[None])[0]
+            _call(
+                model,
+                contract,
+                _input(tiling.cut(image, row, column), contract)[None],
+                None if mask is None else _cut_mask(mask, row, column)[None],
+            )[0]
             for column in columns
         )
         for lines, values in canvas.row(row, windows):
             result[lines] = _result(image[lines], values, contract)
     return result
+
+
+def _cut_mask(mask: np.ndarray, rows: tiling.Span, columns: tiling.Span) -> np.ndarray:
+    """Give one window of a mask. What pads the image is no part of it, so it is missing, too."""
+    window = mask[rows.start : rows.stop, columns.start : columns.stop]
+    below, right = rows.stop - rows.start, columns.stop - columns.start
+    beyond = ((0, below - window.shape[0]), (0, right - window.shape[1]))
+    return np.pad(window, beyond, constant_values=True)
 
 
 def _colorize(image: np.ndarray, model: Model, contract: Contract) -> np.ndarray:
@@ -116,15 +142,23 @@ def _colorize(image: np.ndarray, model: Model, contract: Contract) -> np.ndarray
     size = contract.size or tuple(
         tiling.padded(round(side * scale), contract.multiple) for side in (height, width)
     )
-    small = colour.shrunken_lightness(image, *size)
     low, high = contract.input_range
-    output = _call(model, contract, (small * ((high - low) / 100) + low)[None])[0]
+    if contract.input_space == "L":
+        small = colour.shrunken_lightness(image, *size) / np.float32(100)
+    else:
+        small = colour.with_channels(colour.shrunken(image, *size), CHANNELS[contract.input_space])
+    output = _call(model, contract, (small * np.float32(high - low) + np.float32(low))[None])[0]
     low, high = contract.output_range
-    return colour.join_chroma(image, (output - low) * (256 / (high - low)) - 128)
+    unit = (output - np.float32(low)) / np.float32(high - low)
+    if contract.output_space == "RGB":
+        return colour.join_chroma(image, colour.lab(np.clip(unit, 0, 1))[..., 1:])
+    return colour.join_chroma(image, unit * 256 - 128)
 
 
-def _call(model: Model, contract: Contract, inputs: np.ndarray) -> np.ndarray:
-    outputs = model(inputs)
+def _call(
+    model: Model, contract: Contract, inputs: np.ndarray, masks: np.ndarray | None = None
+) -> np.ndarray:
+    outputs = model(inputs) if masks is None else model(inputs, masks)
     if outputs.shape[:3] != inputs.shape[:3]:
         raise ValueError(
             f"{contract.name} gave {outputs.shape[1]} x {outputs.shape[2]} pixels "
@@ -141,6 +175,11 @@ def _input(window: np.ndarray, contract: Contract) -> np.ndarray:
     return unit * np.float32(high - low) + np.float32(low)
 
 
+def _channels(image: np.ndarray, contract: Contract) -> int:
+    """Give the channels of the result: the image's own, unless gray becomes colour."""
+    return 3 if contract.colorizes else image.shape[-1]
+
+
 def _result(image: np.ndarray, output: np.ndarray, contract: Contract) -> np.ndarray:
     if contract.output == "residual":
         # Added here, in float32, so that a model in bfloat16 rounds its correction, not the image.
@@ -149,7 +188,8 @@ def _result(image: np.ndarray, output: np.ndarray, contract: Contract) -> np.nda
         return colour.from_unit(colour.to_unit(image) + added, image.dtype)
     low, high = contract.output_range
     unit = (output - np.float32(low)) / np.float32(high - low)
-    return colour.from_unit(colour.with_channels(unit, image.shape[-1]), image.dtype)
+    channels = _channels(image, contract)
+    return colour.from_unit(colour.with_channels(unit, channels), image.dtype)
 
 
 def restore_batch(batch: Batch, model: LoadedModel, tile: int = DEFAULT_TILE) -> Batch:
@@ -165,13 +205,23 @@ def restore_batch(batch: Batch, model: LoadedModel, tile: int = DEFAULT_TILE) ->
 def _restore(records: list[Record], model: LoadedModel, tile: int) -> list[Record]:
     try:
         images = [record.image for record in records]
-        restored = restore_images(images, model, model.contract, tile)
+        masks = None
+        if model.contract.mask_input is not None:
+            masks = [_mask(record) for record in records]
+        restored = restore_images(images, model, model.contract, tile, masks)
     except Exception as error:  # counted, committed and reported as a record's failure
         if len(records) == 1:
             return [records[0].failed("restore", error)]
         # One image must not take its neighbours with it: each is tried on its own account.
         return [alone for record in records for alone in _restore([record], model, tile)]
     return [record.replace(restored=image) for record, image in zip(records, restored, strict=True)]
+
+
+def _mask(record: Record) -> np.ndarray:
+    """Give the mask of a record; where nothing took pixels away, none is missing."""
+    if record.mask is not None:
+        return record.mask
+    return np.zeros(record.image.shape[:2], bool)
 
 
 def _stacks(batch: Batch) -> Iterable[list[int]]:

@@ -126,6 +126,8 @@ def _unet(choices: Choices) -> Built:
         output="residual",
         multiple=2 ** len(blocks),
         margin=unet_margin(blocks),
+        image_input="image" if choices.masked else None,
+        mask_input="mask" if choices.masked else None,
     )
     restored = keras.layers.Add(dtype="float32")([model.inputs[0], model.outputs[0]])
     learner = keras.Model(autoencoders.inputs_of(model), restored, name="unet_learner")
