@@ -146,7 +146,7 @@ def train(args, training, references) -> keras.Model:
     keras.utils.set_random_seed(args.seed)
     truth = colour_of(references)
     say(f"{len(training)} photographs to train on, {len(references)} held out, colour {truth:.1f}")
-    model = cnn_colorizer(full_size=False)
+    model = cnn_colorizer(full_size=False, dropout=args.dropout)
     if args.weights:
         model.load_weights(args.weights)
     say(f"{model.count_params():,} parameters")
@@ -167,7 +167,7 @@ def train(args, training, references) -> keras.Model:
         model.reset_metrics()
         losses.append(float(model.train_on_batch(*next(data))))
         if step % 10 == 0:
-            hold = min(0.99, step / (step + 100))
+            hold = min(args.hold, step / (step + 100))
             for held, now in zip(average, model.get_weights(), strict=True):
                 held *= hold
                 held += (1 - hold) * now
@@ -203,10 +203,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(), help="where weights are kept")
     parser.add_argument("--minutes", type=float, default=60, help="time to train; 0 only exports")
     parser.add_argument("--weights", type=Path, help="weights to start from")
-    parser.add_argument("--colour", type=float, default=0.44, help="colourfulness to reach")
+    parser.add_argument("--colour", type=float, default=0.42, help="colourfulness to reach")
     parser.add_argument("--batch", type=int, default=64, help="crops a step")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
     parser.add_argument("--decay", type=float, default=0.05, help="of the weights")
+    parser.add_argument("--dropout", type=float, default=0.1, help="of the coarser scales")
+    parser.add_argument("--hold", type=float, default=0.99, help="of averages, every tenth step")
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--every", type=float, default=5, help="minutes between validations")
     args = parser.parse_args()
