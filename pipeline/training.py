@@ -358,17 +358,17 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         """Give mean scores of the validation images, and keep them in the history."""
-        scores: dict[str, list[float]] = {"psnr": [], "psnr_degraded": [], "ssim": []}
+        scores: dict[str, list[float | None]] = {"psnr": [], "psnr_degraded": [], "ssim": []}
         for start in range(0, len(self.validation), 16):
             examples = self.validation[start : start + 16]
             for group in _of_one_shape(examples):
                 for example, restored in zip(group, self._restored(group), strict=True):
                     reference, image = example.reference, _like(example.image, example.reference)
                     restored = _like(restored, reference)
-                    scores["psnr"].append(psnr(restored, reference) or math.inf)
-                    scores["psnr_degraded"].append(psnr(image, reference) or math.inf)
-                    scores["ssim"].append(ssim(restored, reference) or 0.0)
-        means = {name: float(np.mean(values)) for name, values in scores.items()}
+                    scores["psnr"].append(psnr(restored, reference))
+                    scores["psnr_degraded"].append(psnr(image, reference))
+                    scores["ssim"].append(ssim(restored, reference))
+        means = {name: _mean(values) for name, values in scores.items()}
         self.progress.history.append({"step": self.progress.step, **means})
         return means
 
@@ -522,6 +522,12 @@ def _like(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
         return image
     unit = colour.with_channels(colour.to_unit(image), reference.shape[-1])
     return colour.from_unit(unit, reference.dtype)
+
+
+def _mean(scores: list[float | None]) -> float:
+    """Give the mean of those that are defined, as a job's summary does; infinity for equal images."""
+    defined = [score for score in scores if score is not None]
+    return float(np.mean(defined)) if defined else math.inf
 
 
 def _decibels(score: float | None) -> str:
