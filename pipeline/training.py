@@ -525,7 +525,7 @@ def _like(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def _mean(scores: list[float | None]) -> float:
-    """Give the mean of those that are defined, as a job's summary does; infinity for equal images."""
+    """Give the mean of those that are defined; infinity where all images are equal."""
     defined = [score for score in scores if score is not None]
     return float(np.mean(defined)) if defined else math.inf
 

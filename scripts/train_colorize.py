@@ -176,14 +176,13 @@ def train(args, training, references) -> keras.Model:
             raw = model.get_weights()
             model.set_weights(average)
             model.save_weights(args.work / "colorize.weights.h5")
-            found = scores(model, references)
-            gray = found[0.0][0]
-            told = "  ".join(
-                f"x{gain}: {100 * (error / gray - 1):+.1f} % at {100 * colour / truth:.0f} %"
-                for gain, (error, colour) in found.items()
-                if gain
+            error, colour = scores(references, predictions(model, references), np.ones_like)
+            gray, _ = scores(references, [0 * lab[..., 1:] for lab in references], np.ones_like)
+            say(
+                f"step {step}  {due:.1f} min  loss {np.mean(losses):.3f}  "
+                f"CIEDE2000 {error:.2f}, gray {gray:.2f} ({error / gray - 1:+.1%})  "
+                f"colourfulness {colour / truth:.0%}"
             )
-            say(f"step {step}  {due:.1f} min  loss {np.mean(losses):.3f}  gray {gray:.2f}  {told}")
             losses.clear()
             if not done:
                 model.set_weights(raw)
