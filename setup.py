@@ -31,7 +31,7 @@ setup(
         "rich>=13",
         "scikit-image>=0.25",
         "tensorflow>=2.18",
-        # Colour spaces inside the graphs of models to come: its pure TensorFlow operations only.
+        # Colour spaces inside serving graphs (models/colour.py): its TensorFlow operations only.
         "tensorflow-io>=0.37.1",
     ],
     extras_require={

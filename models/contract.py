@@ -59,6 +59,7 @@ class Contract:
             leaves them as they are.
         image_output: name of the output that is the image; None for the only one.
         signature: key of the serving signature.
+        shortest_side: in pixels, at which a model of chroma without a `size` is run.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Contract:
     mask_fill: float | None = None
     image_output: str | None = None
     signature: str = "serving_default"
+    shortest_side: int = 256
 
     def __post_init__(self) -> None:
         for field, (holds, expected) in _FIELDS.items():
@@ -218,5 +220,6 @@ _FIELDS: dict[str, tuple[Any, str]] = {
     ),
     "mask_fill": (lambda value: value is None or _is_number(value), "null or a number"),
     "image_output": _A_NAME,
+    "shortest_side": (lambda value: _is_count(value, 1), "a whole number from 1"),
     "signature": (lambda value: isinstance(value, str) and value != "", "a name"),
 }

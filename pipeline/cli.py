@@ -2,12 +2,15 @@
 
 import argparse
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from heliograph import __version__
-from pipeline.options import RECIPE_COMMANDS, add_options, with_pairs_joined
+from pipeline.options import RECIPE_COMMANDS, TRAIN, add_options, with_pairs_joined
 
 log = logging.getLogger("heliograph")
 
@@ -35,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to_stderr("-v" in argv or "--verbose" in argv)
     if argv[0] == "models":
         return _models(parser.parse_args(argv))
+    if argv[0] == TRAIN:
+        return _train(parser.parse_args(argv, argparse.Namespace(said=argv)))
     return _job(parser, commands, argv)
 
 
@@ -84,6 +89,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
             metavar="NAME",
             help="list the degradations that a recipe is made of, or describe one, and exit",
         )
+    _train_parser(subparsers)
     models = _subparser(subparsers, "models", "list the shipped models, or show a contract")
     models.add_argument(
         "model",
@@ -103,13 +109,22 @@ def _subparser(subparsers, name: str, summary: str) -> argparse.ArgumentParser:
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=_EPILOG if name != "models" else None,
+        epilog=_EPILOG if name not in ("models", TRAIN) else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         conflict_handler="resolve",
     )
     command.add_argument("-v", "--verbose", action="store_true", help="log in detail")
     return command
+
+
+def _train_parser(subparsers) -> None:
+    train = _subparser(subparsers, TRAIN, "train a network on an archive, for the other commands")
+    train.add_argument(
+        "archive", nargs="+", metavar="ARCHIVE", help="clean images, as of `heliograph restore`"
+    )
+    train.add_argument("savedmodel", metavar="SAVEDMODEL", help="folder for what comes of it")
+    add_options(train, TRAIN)
 
 
 class _ListDegradations(argparse.Action):
@@ -177,6 +192,40 @@ def _job(
     if args.command == "demo":
         demo.finish(prepared)
     return result.code
+
+
+@contextmanager
+def _stderr_of_libraries() -> Iterator[None]:
+    """Keep to itself what TensorFlow says on starting up, whatever level of logging it is set."""
+    said = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(said, 2)
+        os.close(said)
+
+
+def _train(args: argparse.Namespace) -> int:
+    with _stderr_of_libraries():
+        from models.saved_model import import_tensorflow
+
+        import_tensorflow().constant(0)  # now, before Keras does
+        from pipeline.training import DivergedError, TrainingError, train
+
+    try:
+        train(args)
+    except TrainingError as error:
+        log.error("%s", error)
+        return 2
+    except DivergedError as error:
+        log.error("%s", error)
+        return 1
+    except KeyboardInterrupt:
+        log.error("interrupted; --resume goes on from the last checkpoint")
+        return 130
+    return 0
 
 
 def _models(args: argparse.Namespace) -> int:

@@ -138,7 +138,7 @@ def _cut_mask(mask: np.ndarray, rows: tiling.Span, columns: tiling.Span) -> np.n
 def _colorize(image: np.ndarray, model: Model, contract: Contract) -> np.ndarray:
     height, width = image.shape[:2]
     # Without a size of its own, a fully convolutional model sees what it was trained to see.
-    scale = min(1.0, 256 / min(height, width))
+    scale = min(1.0, contract.shortest_side / min(height, width))
     size = contract.size or tuple(
         tiling.padded(round(side * scale), contract.multiple) for side in (height, width)
     )

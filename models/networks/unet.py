@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import keras
 
-# Weights of a residual branch start this small, so that training starts from the identity.
-_QUIET = keras.initializers.VarianceScaling(0.1)
+from models.networks.autoencoders import BOTTLENECK
+from models.networks.layers import quiet
 
 
 def _conv(filters: int, size: int = 3, **kwargs) -> keras.layers.Layer:
@@ -18,10 +18,10 @@ def _conv(filters: int, size: int = 3, **kwargs) -> keras.layers.Layer:
     )
 
 
-def _residual(x, filters: int):
+def _residual(x, filters: int, name: str | None = None):
     branch = _conv(filters, activation="relu")(x)
-    branch = _conv(filters, kernel_initializer=_QUIET)(branch)
-    return keras.layers.Add()([x, branch])
+    branch = _conv(filters, kernel_initializer=quiet())(branch)
+    return keras.layers.Add(name=name)([x, branch])
 
 
 def unet(
@@ -29,6 +29,7 @@ def unet(
     channels: int = 3,
     widths: Sequence[int] = (48, 72, 96),
     blocks: Sequence[int] = (1, 1, 1),
+    mask: bool = False,
     name: str = "unet",
 ) -> keras.Model:
     """Build a bias-free residual U-Net that predicts what to add to a damaged image.
@@ -41,21 +42,27 @@ def unet(
     Args:
         channels: image channels, in and out.
         widths: channels at 1/2, 1/4, 1/8 … of the image's size.
-        blocks: residual blocks per scale, on the way down and again on the way up.
+        blocks: residual blocks per scale, on the way down and again on the way up; at least one at
+            the coarsest.
+        mask: take the mask of missing pixels beside the image, for inpainting.
         name: of the Keras model.
 
     Returns:
         A model from float32 [N, H, W, channels] (values of an image in [0, 1]; H and W multiples
         of 2**len(widths)) to the float32 residual of the same shape: restored = input + output.
+        With `mask`, from a list of these and float32 [N, H, W, 1], 1 where pixels are missing.
     """
     image = keras.Input((None, None, channels), name="image")
-    x = _conv(widths[0], 2, strides=2)(image)
+    missing = keras.Input((None, None, 1), name="mask") if mask else None
+    x = image if missing is None else keras.layers.Concatenate()([image, missing])
+    x = _conv(widths[0], 2, strides=2)(x)
     skips = []
     for scale, (width, count) in enumerate(zip(widths, blocks, strict=True)):
         if scale:
             x = _conv(width, 2, strides=2)(x)
-        for _ in range(count):
-            x = _residual(x, width)
+        for block in range(count):
+            last = scale == len(widths) - 1 and block == count - 1
+            x = _residual(x, width, BOTTLENECK if last else None)
         skips.append(x)
     for scale in reversed(range(len(widths) - 1)):
         x = keras.layers.Conv2DTranspose(widths[scale], 2, strides=2, use_bias=False)(x)
@@ -63,9 +70,9 @@ def unet(
         for _ in range(blocks[scale]):
             x = _residual(x, widths[scale])
     residual = keras.layers.Conv2DTranspose(
-        channels, 2, strides=2, use_bias=False, kernel_initializer=_QUIET, dtype="float32"
+        channels, 2, strides=2, use_bias=False, kernel_initializer=quiet(), dtype="float32"
     )(x)
-    return keras.Model(image, residual, name=name)
+    return keras.Model(image if missing is None else [image, missing], residual, name=name)
 
 
 def unet_margin(blocks: Sequence[int]) -> int:
