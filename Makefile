@@ -41,9 +41,13 @@ format: setup ## bring the code into shape
 docs: setup ## make docs/degradations.md and its pictures
 	$(BIN)/python scripts/degradation_gallery.py
 
-bench: setup ## time degradations, and the pipeline against a plain loop: make bench PHOTOS=folder
+bench: setup ## time degradations, the pipeline and shards against plain loops: make bench PHOTOS=folder
 	$(BIN)/python benchmarks/degradations.py
 	$(BIN)/python benchmarks/throughput.py $(PHOTOS)
+	# These end with an error where a goal is not reached, and all of them are to run.
+	-$(BIN)/python benchmarks/reading.py $(PHOTOS)
+	-$(BIN)/python benchmarks/sharding.py --large $(PHOTOS)
+	-$(BIN)/python benchmarks/sharding.py --tiny $(PHOTOS)
 
 clean: ## remove what the other targets made
 	rm -rf .venv build heliograph-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -10,6 +10,7 @@ misses; private memory (what no other process shares) is the largest of a sample
 
 import argparse
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -27,10 +28,11 @@ FEW, MANY = 50, 500
 
 @dataclass
 class Peak:
-    """The most memory that one process has held, in bytes."""
+    """The most memory that one process has held, in bytes, and its CPU seconds so far."""
 
     resident: int = 0
     private: int = 0
+    cpu: float = 0.0
 
 
 @dataclass
@@ -67,11 +69,14 @@ def sample(pid: int, peak: Peak) -> None:
     """Raise a process's peak to what it holds now."""
     try:
         status, rollup = fields(pid, "status"), fields(pid, "smaps_rollup")
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return  # it has just ended
     peak.resident = max(peak.resident, status.get("VmHWM", 0))
     private = sum(size for name, size in rollup.items() if name.startswith("Private_"))
     peak.private = max(peak.private, private)
+    user, system = map(int, ticks[11:13])  # the 14th and 15th of all, by proc(5)
+    peak.cpu = (user + system) / os.sysconf("SC_CLK_TCK")
 
 
 def fields(pid: int, name: str) -> dict[str, int]:

@@ -13,12 +13,16 @@ def white(dtype: np.dtype) -> int:
 
 def to_unit(pixels: np.ndarray) -> np.ndarray:
     """Scale uint8 or uint16 pixels to float32 [0, 1]."""
-    return pixels.astype(np.float32) / np.float32(white(pixels.dtype))
+    unit = pixels.astype(np.float32)
+    unit /= np.float32(white(pixels.dtype))
+    return unit
 
 
 def from_unit(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Clip and round float [0, 1] to uint8 or uint16."""
-    return np.rint(np.clip(values, 0, 1) * np.float32(white(dtype))).astype(dtype)
+    scaled = np.clip(values, 0, 1)
+    scaled *= np.float32(white(dtype))
+    return np.rint(scaled, out=scaled).astype(dtype)
 
 
 def with_channels(values: np.ndarray, channels: int) -> np.ndarray:

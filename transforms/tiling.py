@@ -92,18 +92,18 @@ def cut(pixels: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
     """Give one window of an image [H, W, C], or of each of [N, H, W, C], mirrored at its bottom and
     right where it is padded.
     """
-    height, width = pixels.shape[-3:-1]
-    window = pixels[..., rows.start : rows.stop, columns.start : columns.stop, :]
-    missing = (
-        rows.stop - rows.start - window.shape[-3],
-        columns.stop - columns.start - window.shape[-2],
-    )
-    if not any(missing):
-        return window
+    return _cut(_cut(pixels, rows, -3), columns, -2)
+
+
+def _cut(pixels: np.ndarray, span: Span, axis: int) -> np.ndarray:
+    length = pixels.shape[axis]
+    lines = slice(span.start, span.stop)
+    inside = pixels[..., lines, :, :] if axis == -3 else pixels[..., lines, :]
+    if span.stop <= length:
+        return inside
     # Mirroring takes its pixels from the image, of which the window may hold too little.
-    below = _mirrored(np.arange(rows.start, rows.stop), height)
-    right = _mirrored(np.arange(columns.start, columns.stop), width)
-    return pixels.take(below, axis=-3).take(right, axis=-2)
+    beyond = _mirrored(np.arange(max(span.start, length), span.stop), length)
+    return np.concatenate([inside, pixels.take(beyond, axis)], axis)
 
 
 def _mirrored(index: np.ndarray, length: int) -> np.ndarray:
