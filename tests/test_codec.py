@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import skimage.data
 import pytest
 import tifffile
 from PIL import Image, ImageOps
@@ -13,7 +14,7 @@ from skimage.color import lab2rgb, rgb2xyz, xyz2lab
 
 from tests import photographs
 from tests.photographs import gray, opened, saved, sixteen, small
-from transforms.codec import decode, encode
+from transforms.codec import Form, decode, encode
 
 ORIENTATION = 0x112
 
@@ -227,3 +228,18 @@ def test_a_fax_that_got_colour_is_written_in_colour():
     run = [sys.executable, "-c", COLOURED_FAX]
     done = subprocess.run(run, capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_gaps_in_a_tiff_are_empty():
+    """Left to memory, libtiff fills the byte between odd data and its directory with whatever was
+    there before: of 100 files encoded this way, 60 differed.
+    """
+    generator = np.random.default_rng(0)
+    pixels = np.ascontiguousarray(skimage.data.astronaut()[:200, :200])
+    form = Form(format="TIFF", mode="RGB", notes={"compression": "tiff_lzw"})
+    seen = set()
+    for fill in range(100):
+        used = [np.full(generator.integers(1000, 200_000), fill, np.uint8) for _ in range(5)]
+        del used
+        seen.add(encode(form, pixels))
+    assert len(seen) == 1

@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -159,14 +160,17 @@ def encode(
     options |= {key: value for key, value in metadata.items() if value is not None}
     if form.xmp:
         options |= _XMP.get(name, _no_xmp)(form.xmp, form.exif)
-    out = io.BytesIO()
-    try:
-        image.save(out, name, **options)
-    except (OSError, ValueError, RuntimeError, struct.error) as error:
-        raise CodecError(
-            f"{name} cannot hold this {image.mode} image ({error}); choose another --image_format"
-        ) from error
-    return out.getvalue()
+    # In memory, libtiff leaves in the gaps between its blocks whatever was there before.
+    with tempfile.TemporaryFile() if name == "TIFF" else io.BytesIO() as out:
+        try:
+            image.save(out, name, **options)
+        except (OSError, ValueError, RuntimeError, struct.error) as error:
+            raise CodecError(
+                f"{name} cannot hold this {image.mode} image ({error}); "
+                "choose another --image_format"
+            ) from error
+        out.seek(0)
+        return out.read()
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
