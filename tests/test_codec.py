@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import skimage.data
 import pytest
+import skimage.data
 import tifffile
 from PIL import Image, ImageOps
 from skimage.color import lab2rgb, rgb2xyz, xyz2lab
