@@ -275,7 +275,10 @@ def test_a_model_that_fails_on_some_images_loses_only_those(tmp_path, models, ph
         (["restore", "{archive}/*.png", "{archive}/out"], "lies inside the archive"),
         (["restore", "{link}", "{archive}/out"], "lies inside the archive"),
         (["restore", "{archive}", "{occupied}"], "not empty"),
-        (["restore", "{archive}", "{out}", "--model", "colourise"], "not in the zoo (denoise)"),
+        (
+            ["restore", "{archive}", "{out}", "--model", "colourise"],
+            "not in the zoo (colorize, denoise)",
+        ),
         (["restore", "{archive}", "{out}", "--tile", "64"], "--tile 64 is too small for denoise"),
         (["restore", "{archive}", "{out}", "--contract", "{missing}"], "cannot read"),
         (["evaluate", "{archive}", "{out}", "--recipe", "gausian_noise:1"], "gaussian_noise"),
@@ -286,7 +289,7 @@ def test_a_model_that_fails_on_some_images_loses_only_those(tmp_path, models, ph
         (["restore", "{archive}", "{out}", "--precision", "int8"], "bfloat16"),
         (["restore", "{archive}"], "OUTPUT"),
         (["retouch", "{archive}", "{out}"], "invalid choice: 'retouch'"),
-        (["models", "colourise"], "not in the zoo (denoise)"),
+        (["models", "colourise"], "not in the zoo (colorize, denoise)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -349,7 +352,9 @@ def test_the_demo_improves_every_photograph_and_draws_it(tmp_path, heliograph):
 
 
 def test_models_lists_the_zoo_and_shows_a_contract(heliograph, models):
-    assert heliograph("models").stdout.startswith("denoise: RGB to RGB; ")
+    colorize, denoise = heliograph("models").stdout.splitlines()
+    assert colorize.startswith("colorize: L to ab; ")
+    assert denoise.startswith("denoise: RGB to RGB; ")
     shown = heliograph("models", models / "constant_chroma").stdout
     line = r'^output_space +"ab" +--output_space +assets\.extra/heliograph\.json$'
     assert re.search(line, shown, re.M)
