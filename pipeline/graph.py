@@ -3,7 +3,7 @@
     plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Write - Commit - Summarise
     (specs: tiny)      one fused stage: pixels never leave it                  (counts: tiny)
 
-Only batch specs, a few kilobytes each, and counts are ever shuffled. A record that fails carries
+Only references to batch specs, and counts, are ever shuffled. A record that fails carries
 its failure on to the ledger; a batch is read, written and committed as one.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from models.handler import SavedModelHandler
-from pipeline.ledger import Commit
+from pipeline.ledger import Commit, FetchSpecs
 from pipeline.options import Job
 from pipeline.summary import Summarise
 from transforms import storage
@@ -20,17 +20,23 @@ from transforms.degrade import Degrade
 from transforms.masks import ReadMasks
 from transforms.measure import Measure
 from transforms.read import Read
-from transforms.record import BatchSpec
 from transforms.restore import Restore
 from transforms.write import Write
 
 
-def build(pipeline: beam.Pipeline, job: Job, specs: Sequence[BatchSpec]) -> None:
-    """Add a job's whole graph to a pipeline."""
+def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
+    """Add a job's whole graph to a pipeline.
+
+    Args:
+        pipeline: to add it to.
+        job: what to do.
+        references: to the specs of its plan, as `Ledger.write_plan` gave them.
+    """
     batches = (
         pipeline
-        | "Plan" >> beam.Create([spec.to_json() for spec in specs], reshuffle=False)
+        | "Plan" >> beam.Create(list(references), reshuffle=False)
         | "Reshuffle" >> beam.Reshuffle()
+        | "Fetch" >> FetchSpecs(job.output)
         | "Read" >> Read(job.max_pixels, job.columns, decode=not job.encoding.untouched)
     )
     if job.recipe is not None:

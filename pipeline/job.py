@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
@@ -259,10 +259,11 @@ def run(job: Job, options: PipelineOptions) -> Result:
                 "versions": versions(),
             }
         )
+        references = ledger.write_plan(plan.specs)
     except storage.StorageError as error:
         raise JobError(f"{error}; choose an output folder that can be written to") from error
     with Progress(ledger, plan.records):
-        _execute(job, options, plan)
+        _execute(job, options, references)
     ledger.finish()
     summary = json.loads(storage.read(storage.join(job.output, "summary.json")))
     accounted = sum(summary[status] for status in STATUSES)
@@ -351,7 +352,7 @@ def _say_left_out(plan: Plan) -> None:
         log.warning("left out, being no images we read: %s", listed)
 
 
-def _execute(job: Job, options: PipelineOptions, plan: Plan) -> None:
+def _execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> None:
     name = options.view_as(StandardOptions).runner
     local = name in (None, "DirectRunner", "FnApiRunner")
     if not local and str(job.facts.get("model")).endswith(".keras"):
@@ -359,7 +360,7 @@ def _execute(job: Job, options: PipelineOptions, plan: Plan) -> None:
     options.view_as(DirectOptions).direct_num_workers = job.workers
     with _local_runner(options) if local else nullcontext(name) as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)
-        graph.build(pipeline, job, plan.specs)
+        graph.build(pipeline, job, references)
         result = pipeline.run()
         result.wait_until_finish()
         _say_retries(result)

@@ -1,5 +1,6 @@
 """The ledger: a commit record per batch, which is the truth about what a job has done."""
 
+import itertools
 import json
 import posixpath
 from collections import Counter
@@ -10,7 +11,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from transforms import storage
-from transforms.record import Batch, Record
+from transforms.record import Batch, BatchSpec, Record
 from transforms.write import SCRATCH
 
 LEDGER = "ledger"
@@ -36,8 +37,9 @@ class LedgerError(ValueError):
 class Ledger:
     """The ledger of one output folder.
 
-    OUTPUT/ledger/job.json says what the job is; OUTPUT/ledger/batches/<id>.json is the commit
-    record of a batch, written after its derivatives are.
+    OUTPUT/ledger/job.json says what the job is; OUTPUT/ledger/plan.jsonl what it is to do, a batch
+    spec a line; OUTPUT/ledger/batches/<id>.json is the commit record of a batch, written after its
+    derivatives are.
 
     Args:
         output: the output folder.
@@ -47,6 +49,7 @@ class Ledger:
         self.output = output
         self._folder = storage.join(output, LEDGER, "batches")
         self._job = storage.join(output, LEDGER, "job.json")
+        self._plan = storage.join(output, LEDGER, "plan.jsonl")
         self._scratch = storage.join(output, SCRATCH)
 
     def job(self) -> dict[str, Any] | None:
@@ -70,6 +73,20 @@ class Ledger:
         storage.delete_folder(self._folder)
         storage.delete_folder(self._scratch)
         self._write(self._job, _json({"format": FORMAT, **job}))
+
+    def write_plan(self, specs: Iterable[BatchSpec]) -> list[str]:
+        """Write the plan, and give for each spec a reference by which `spec` finds it."""
+        lines = [f"{spec.to_json()}\n".encode() for spec in specs]
+        starts = itertools.accumulate(map(len, lines), initial=0)
+        storage.write(self._plan, lines, scratch=self._scratch)
+        return [f"{start} {len(line)}" for start, line in zip(starts, lines, strict=False)]
+
+    def spec(self, reference: str) -> str:
+        """Read one spec of the plan, as its line of JSON."""
+        start, length = map(int, reference.split())
+        with storage.opened(self._plan) as file:
+            file.seek(start)
+            return file.read(length).decode()
 
     def commit(self, batch: Batch) -> list[Row]:
         """Write a batch's commit record, and give its rows."""
@@ -158,6 +175,26 @@ def row(record: Record) -> Row:
             "message": failure.message,
         }
     return result
+
+
+class FetchSpecs(beam.PTransform):
+    """Turn references to the specs of the plan into the specs, as lines of JSON.
+
+    The graph of a job and what it shuffles stay small that way, however many images there are:
+    Beam compresses all that a graph holds, slowly, and runners limit its size.
+
+    Args:
+        output: the output folder.
+    """
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self.output = output
+
+    def expand(self, references: beam.PCollection[str]) -> beam.PCollection[str]:
+        """Read them."""
+        ledger = Ledger(self.output)
+        return references | beam.Map(ledger.spec).with_output_types(str)
 
 
 class Commit(beam.PTransform):

@@ -9,6 +9,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that
 
 from pipeline import cli, graph, job
+from pipeline.ledger import Ledger
 from pipeline.options import BATCH_SIZE, CONTAINERS, FOLDER, OPTIONS, SHARDS
 from pipeline.plan import Budget, make_plan
 from transforms.read import Read
@@ -27,7 +28,8 @@ def evaluation(archive, tmp_path) -> job.Job:
 
 def test_pixels_never_cross_a_shuffle(evaluation):
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    graph.build(pipeline, evaluation, make_plan(evaluation.archives, Budget()).specs)
+    plan = make_plan(evaluation.archives, Budget())
+    graph.build(pipeline, evaluation, Ledger(evaluation.output).write_plan(plan.specs))
     proto = pipeline.to_runner_api()
     parts = proto.components
     batches = {

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from pipeline.ledger import FAILED, RESTORED, Ledger
 from pipeline.summary import summarise
-from transforms.record import Batch, Derivative, Record, Source
+from transforms.record import Batch, BatchSpec, Derivative, Record, Source
 
 BYTES = "caf\udce9.jpg"  # a name that is not UTF-8
 
@@ -40,3 +40,11 @@ def test_a_summary_is_made_of_names_that_are_not_text(tmp_path):
     assert table["warnings"].to_pylist()[2] == ["about caf\\udce9.jpg"]
     (line,) = (tmp_path / "failures.jsonl").read_text().splitlines()
     assert json.loads(line)["message"] == "gone"
+
+
+def test_a_plan_gives_each_spec_by_its_reference(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    specs = [BatchSpec((Source(key, key, 1, 0.0),), 7) for key in ("a", BYTES, "\u00e9" * 300)]
+    references = ledger.write_plan(specs)
+    assert [BatchSpec.from_json(ledger.spec(one)) for one in reversed(references)] == specs[::-1]
+    assert len((tmp_path / "ledger" / "plan.jsonl").read_text().splitlines()) == 3
