@@ -220,6 +220,6 @@ class _CommitDoFn(beam.DoFn):
 
     def process(self, batch: Batch) -> Iterable[int]:
         rows = Ledger(self.output).commit(batch)
-        for committed in rows:
-            self.counters[committed["status"]].inc()
+        for status, count in Counter(committed["status"] for committed in rows).items():
+            self.counters[status].inc(count)
         yield len(rows)

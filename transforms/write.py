@@ -1,6 +1,5 @@
 """Encode derivatives and write them, each file whole or not at all."""
 
-import dataclasses
 import hashlib
 import io
 import posixpath
@@ -47,22 +46,22 @@ class Encoding:
         """Give the derivative's path below `images/`: the master's, with a second extension where
         the first is another format's, so that a.png and a.jpg cannot meet.
         """
-        name, known = source.mirror, self.format_for(source)
-        if known is None:
-            return name
-        extensions = codec.FORMATS[known].extensions
-        return name if posixpath.splitext(name)[1].lower() in extensions else name + extensions[0]
+        return self.naming(source)[0]
 
-    def format_for(self, source: Source) -> str | None:
-        """Give the format to write, or None for the master's own.
+    def naming(self, source: Source) -> tuple[str, str | None]:
+        """Give the derivative's path, and the format to write; None for the master's own.
 
         Arrays go out as PNG, and so do images whose names do not tell their format, as in shards,
         so that names are known before the images are.
         """
-        if source.member is not None and source.member.pixels:
-            return self.format or "PNG"
-        named = posixpath.splitext(source.mirror)[1].lower() in codec.EXTENSIONS
-        return self.format or (None if named or self.untouched else "PNG")
+        mirror = source.mirror
+        extension = posixpath.splitext(mirror)[1].lower()
+        is_array = source.member is not None and source.member.pixels > 0
+        tells = not is_array and (self.untouched or extension in codec.EXTENSIONS)
+        known = self.format or (None if tells else "PNG")
+        if known is None or extension in codec.FORMATS[known].extensions:
+            return mirror, known
+        return mirror + codec.FORMATS[known].extensions[0], known
 
 
 def encode_record(record: Record, encoding: Encoding) -> Record:
@@ -71,42 +70,42 @@ def encode_record(record: Record, encoding: Encoding) -> Record:
     Raises:
         CodecError: the format cannot hold them.
     """
+    name, known = encoding.naming(record.source)
     if record.pixels is None and record.encoded is not None:
-        return _passed_on(record, encoding)
+        return _passed_on(record, name)
     form = codec.form_of(record.image) if record.form is None else record.form
     pixels = record.image if record.restored is None else record.restored
     data = codec.encode(
         form,
         pixels,
         record.alpha,
-        name=encoding.format_for(record.source),
+        name=known,
         quality=encoding.quality,
     )
     height, width = pixels.shape[:2]
-    return _encoded(record, data, encoding, width, height)
+    return _encoded(record, data, name, width, height)
 
 
-def _passed_on(record: Record, encoding: Encoding) -> Record:
+def _passed_on(record: Record, name: str) -> Record:
     data = record.encoded
     assert data is not None, f"{record.key} has not been read"
     stated = codec.probe(io.BytesIO(data))
     if stated is None:
         warning = "passed on as it is, though it is no image that we can read"
-        return _encoded(record.replace(warnings=(*record.warnings, warning)), data, encoding)
+        return _encoded(record.replace(warnings=(*record.warnings, warning)), data, name)
     record = record.replace(form=codec.Form(format=stated.format, mode=stated.mode))
-    return _encoded(record, data, encoding, stated.width, stated.height)
+    return _encoded(record, data, name, stated.width, stated.height)
 
 
 def _encoded(
     record: Record,
     data: bytes,
-    encoding: Encoding,
+    name: str,
     width: int | None = None,
     height: int | None = None,
 ) -> Record:
     """Let the pixels go, and keep what they became."""
     digest = hashlib.sha256(data).hexdigest()
-    name = encoding.name(record.source)
     return record.replace(
         encoded=data,
         pixels=None,
@@ -193,8 +192,11 @@ class _Shards(_Place):
         ]
 
     def _in_shard(self, record: Record, shard: str, member: str) -> Record:
-        assert record.derivative is not None, "it is encoded"
-        derivative = dataclasses.replace(record.derivative, shard=shard, member=member)
+        one = record.derivative
+        assert one is not None, "it is encoded"
+        derivative = Derivative(
+            one.path, one.size, one.sha256, one.width, one.height, shard, member
+        )
         return record.replace(encoded=None, derivative=derivative)
 
     def _masks(self, shard: str, records: Sequence[Record]) -> list[MaskFile | None]:
