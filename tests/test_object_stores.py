@@ -449,7 +449,8 @@ def test_shards_go_to_a_store_and_come_back(store, job_here, tmp_path, kind, cap
 
     there("first")
     sent = enumerate(verb in ("PUT", "POST") for verb, *_ in store.proxy.seen)
-    _, shard, *_ = (number for number, writes in sent if writes)  # after the ledger's first file
+    # The first two files are the ledger's: the job and its plan.
+    _, _, shard, *_ = (number for number, writes in sent if writes)
     store.proxy.fail(*[PASS] * shard, 503)
     there(kind)
     assert "storage: 1 calls were tried again" in caplog.text

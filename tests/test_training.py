@@ -1,7 +1,6 @@
 """`heliograph train`: real trainings on a small set, and what comes of them."""
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -9,17 +8,14 @@ import sys
 import time
 from pathlib import Path
 
-import apache_beam as beam
 import numpy as np
 import pytest
 import skimage.data
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from PIL import Image
 
 from models import saved_model
-from pipeline import checkpoint, cli, graph, job
-from pipeline.ledger import Ledger
-from pipeline.plan import make_plan
+from pipeline import checkpoint, cli
+from tests import jobs
 from tests.photographs import gray
 from tests.test_checkpoint import files_of_at_most
 
@@ -70,20 +66,6 @@ def train():
         return trainer
 
     return run
-
-
-def run_job(command: str, archive: Path, output: Path, *more: object) -> dict:
-    """Run a job's graph in this process."""
-    parser, _ = cli._parser()
-    args = parser.parse_args([command, str(archive), str(output), *map(str, more)])
-    prepared = job.make_job(args)
-    plan = make_plan(prepared.archives, prepared.budget)
-    ledger = Ledger(prepared.output)
-    ledger.begin({"digest": "", "job": {}, "planned": plan.records, "versions": {}})
-    pipeline = beam.Pipeline(runner=FnApiRunner())
-    graph.build(pipeline, prepared, plan.specs)
-    pipeline.run().wait_until_finish()
-    return json.loads((output / "summary.json").read_text())
 
 
 # Every network: what is said of it, the steps, and the recipe it is evaluated with.
@@ -138,12 +120,12 @@ def test_a_network_trains_exports_and_runs(name, album, digits, tmp_path, train)
     for path in sorted(archive.iterdir())[:2]:
         (some / path.name).write_bytes(path.read_bytes())
     precisely = ["--model", target, "--precision", "float32"]
-    found = run_job("evaluate", some, tmp_path / "scored", *precisely, "--recipe", recipe)
+    found = jobs.run("evaluate", some, tmp_path / "scored", *precisely, "--recipe", recipe).summary
     assert found["restored"] == found["planned"] == 2
     assert found["metrics"]["psnr_restored"]["count"] == 2
     if loaded.contract.mask_input:
         precisely += ["--masks", tmp_path / "scored" / "masks"]
-    assert run_job("restore", some, tmp_path / "restored", *precisely)["restored"] == 2
+    assert jobs.run("restore", some, tmp_path / "restored", *precisely).summary["restored"] == 2
     if loaded.contract.predicts_chroma:
         master = np.asarray(Image.open(some / "astronaut0.png"))
         colours = np.asarray(Image.open(tmp_path / "restored/images/astronaut0.png"))
