@@ -41,7 +41,11 @@ def find_derivatives(
         StorageError: a folder cannot be listed, or a commit record not be read.
     """
     written = list(_written(output, prefix))
-    files = {file.path: file for folder in (IMAGES, SHARDS) for file in _files(output, folder)}
+    files = {
+        file.path: file
+        for folder in (IMAGES, SHARDS)
+        for file in storage.list_if_there(storage.join(output, folder))
+    }
     sources = sorted(
         (_file(output, one, files) for one in written if one.row["shard"] is None),
         key=lambda source: source.key,
@@ -74,20 +78,13 @@ class _Written:
 
 def _written(output: str, prefix: str) -> Iterator[_Written]:
     ledger = Ledger(output)
-    tables = {file.path for file in _files(output, FIELDS)}
+    tables = {file.path for file in storage.list_if_there(storage.join(output, FIELDS))}
     for batch, rows in ledger.batches():
         table = storage.join(output, FIELDS, f"{batch}{fields.EXTENSION}")
         done = [row for row in rows if row["derivative"] is not None]
         for index, row in enumerate(done):
             beside = (table, index) if table in tables and row["shard"] is None else None
             yield _Written(row, prefix + row["key"], prefix + row["derivative"], beside)
-
-
-def _files(output: str, folder: str) -> list[storage.File]:
-    path = storage.join(output, folder)
-    if storage.is_local(path) and not storage.exists(path):
-        return []
-    return list(storage.list_folder(path))
 
 
 def _file(output: str, one: _Written, files: Mapping[str, storage.File]) -> Source:
@@ -103,11 +100,10 @@ def _shard(
     kind = next(name for name, known in WRITERS.items() if path.endswith(known.extension))
     by_name = {one.row["member"]: one for one in written}
     sources, unknown = [], 0
-    listed = members(file, FORMATS[kind]) if file else iter(())
-    for member, size in listed:
+    modified = file.modified if file else 0.0
+    for member, size in members(file, FORMATS[kind]) if file else ():
         one = by_name.pop(member.name, None)
         if one is not None:
-            modified = file.modified if file else 0.0
             sources.append(Source(one.key, path, size, modified, member, mirrored=one.path))
         elif member.trouble:
             key = f"{where}#{member.name}"

@@ -100,9 +100,7 @@ class Ledger:
 
     def committed(self) -> set[str]:
         """List the paths of the commit records so far."""
-        if storage.is_local(self._folder) and not storage.exists(self._folder):
-            return set()
-        return {file.path for file in storage.list_folder(self._folder)}
+        return {file.path for file in storage.list_if_there(self._folder)}
 
     def read(self, path: str) -> list[Row]:
         """Read the rows of one commit record."""

@@ -109,6 +109,13 @@ def list_folder(folder: str) -> Iterator[File]:
     return _walk(folder) if is_local(folder) else _objects(folder.rstrip("/") + "/")
 
 
+def list_if_there(folder: str) -> Iterator[File]:
+    """List the files below a folder as `list_folder` does; none where there is no folder."""
+    if is_local(folder) and not os.path.exists(folder):
+        return iter(())
+    return list_folder(folder)
+
+
 def list_glob(pattern: str) -> Iterator[File]:
     """List the files that match a glob; * stays within a folder, ** crosses folders.
 
