@@ -1,5 +1,6 @@
 """Networks: their shapes, how far they see, and that what is exported is what was built."""
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -177,3 +178,20 @@ def test_weight_decay_leaves_biases_alone():
     )
     np.testing.assert_allclose(layer.kernel.numpy(), before * 0.95, rtol=1e-5)
     np.testing.assert_array_equal(layer.bias.numpy(), 1)
+
+
+def test_a_convolutional_autoencoder_learns_images_that_are_nearly_black():
+    """As digits are: with ReLUs and a sigmoid it learnt to give black, and then nothing more."""
+    rng = np.random.default_rng(0)
+    drawn = np.zeros((64, 28, 28), np.uint8)
+    for index, digit in enumerate(drawn):
+        place = tuple(int(n) for n in rng.integers((2, 20), (10, 26)))
+        cv2.putText(digit, str(index % 10), place, cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2)
+    digits = drawn[..., None] / np.float32(255)
+    keras.utils.set_random_seed(0)
+    model = conv_autoencoder(channels=1, widths=(48, 96))
+    model.compile(keras.optimizers.Adam(1e-3), loss="mse")
+    for _ in range(40):
+        loss = model.train_on_batch(digits, digits)
+        model.reset_metrics()
+    assert loss < 0.4 * np.mean(digits**2)
