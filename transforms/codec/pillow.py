@@ -1,92 +1,33 @@
-"""Decode masters to arrays and encode derivatives in their masters' image, through Pillow."""
+"""Decode masters and encode derivatives through Pillow."""
 
 import io
 import re
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-DEFAULT_MAX_PIXELS = 250_000_000
-DEFAULT_QUALITY = 95
+from transforms.codec.form import CodecError, Decoded, Form, Stated, check_size, upright
 
 _STRIP = 1 << 22  # pixels converted at a time, so that a large scan is not in memory three times
 
 
-class CodecError(ValueError):
-    """An image that cannot be decoded or encoded without losing something, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A file format that masters come in and derivatives go out in.
-
-    Attributes:
-        extensions: in lower case, the usual one first.
-        options: how Pillow is to save, from the master's form, the mode to save and the quality.
-        deep: whether it holds 16-bit gray.
-        alpha: whether it holds transparency.
-    """
-
-    extensions: tuple[str, ...]
-    options: Callable[["Form", str, int], dict[str, Any]]
-    deep: bool = False
-    alpha: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """How a master was encoded, and what to write back beside the pixels.
-
-    Attributes:
-        format: key of `FORMATS`.
-        mode: Pillow's mode of the master.
-        icc, exif, xmp: metadata blocks, None where there are none; orientation already set to 1.
-        dpi: resolution in dots per inch.
-        notes: format-specific choices of the master, such as TIFF compression.
-    """
-
-    format: str
-    mode: str
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """An image as arrays: pixels [H, W, 1 or 3] uint8 or uint16, alpha [H, W] or None."""
-
-    form: Form
-    pixels: np.ndarray
-    alpha: np.ndarray | None
-    warnings: tuple[str, ...]
-
-
-def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
-    """Decode a master, upright, to gray or RGB at its own depth, with alpha kept aside.
-
-    Palettes become RGB, CMYK and Lab become sRGB (through the embedded profile where there is
-    one); `encode` takes CMYK and bilevel images back to what they were.
+def decode(data: bytes, formats: list[str], max_pixels: int) -> Decoded:
+    """Decode an image of one of these formats; see `codec.decode`.
 
     Raises:
-        CodecError: not an image, a broken one, one with more than `max_pixels` pixels, or one of
-            a depth that would be cut.
+        CodecError: not such an image, a broken one, one with more than `max_pixels` pixels, or one
+            of a depth that would be cut.
     """
-    if not data:
-        raise CodecError("the file is empty")
-    with _opened(io.BytesIO(data)) as image:
+    with _opened(io.BytesIO(data), formats) as image:
         width, height = image.size
-        _check_size(width, height, max_pixels)
+        check_size(width, height, max_pixels)
         _refuse_cut_depth(image)
         warnings: list[str] = []
         stated = dict(image.info)
@@ -102,60 +43,22 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
             raise CodecError(f"broken {image.format} data: {error}") from error
         if frames > 1:
             warnings.append(f"only the first of {frames} frames or pages is restored")
-        form, orientation = _form(image, data, turned, warnings)
+        form = _form(image, data, turned, warnings)
         pixels, alpha = _arrays(image, form)
-    turn = _TURNS.get(orientation, _TURNS[1])
-    alpha = None if alpha is None else np.ascontiguousarray(turn(alpha))
-    return Decoded(form, np.ascontiguousarray(turn(pixels)), alpha, tuple(warnings))
-
-
-def form_of(pixels: np.ndarray, max_pixels: int = DEFAULT_MAX_PIXELS) -> Form:
-    """Give the form of an image that came as pixels [H, W, 1 or 3]: it goes out as PNG.
-
-    Raises:
-        CodecError: there are more than `max_pixels`.
-    """
-    height, width = pixels.shape[:2]
-    _check_size(width, height, max_pixels)
-    gray = "L" if pixels.dtype == np.uint8 else "I;16"
-    return Form(format="PNG", mode=gray if pixels.shape[-1] == 1 else "RGB")
-
-
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise CodecError(
-            f"{width} x {height} pixels are more than the {max_pixels:,} of --max_pixels"
-        )
+    alpha = None if alpha is None else upright(alpha, form.orientation)
+    return Decoded(form, upright(pixels, form.orientation), alpha, tuple(warnings))
 
 
 def encode(
-    form: Form,
-    pixels: np.ndarray,
-    alpha: np.ndarray | None = None,
-    *,
-    name: str | None = None,
-    quality: int = DEFAULT_QUALITY,
+    form: Form, pixels: np.ndarray, alpha: np.ndarray | None, name: str, quality: int
 ) -> bytes:
-    """Encode a derivative as its master was, with the master's metadata.
-
-    Args:
-        form: of the master.
-        pixels: uint8 or uint16 [H, W, 1 or 3]; three channels make a gray master's derivative RGB.
-        alpha: [H, W] of the same type.
-        name: the format, a key of `FORMATS`; None for the master's own.
-        quality: of JPEG and lossy WebP, 1-100.
+    """Encode an image that the format can hold, with the master's metadata; see `codec.encode`.
 
     Raises:
-        CodecError: the format cannot hold these pixels.
+        CodecError: the format cannot hold these pixels after all.
     """
-    name = name or form.format
-    known = FORMATS[name]
-    if pixels.dtype != np.uint8 and not known.deep:
-        raise CodecError(f"{name} cannot hold 16 bits; choose another --image_format")
-    if alpha is not None and not known.alpha:
-        raise CodecError(f"{name} cannot hold transparency; choose another --image_format")
     image, icc = _image(form, pixels, alpha, name)
-    options = known.options(form, image.mode, quality)
+    options = _OPTIONS.get(name, _plain)(form, image.mode, quality)
     metadata = {"icc_profile": icc, "exif": form.exif, "dpi": form.dpi}
     options |= {key: value for key, value in metadata.items() if value is not None}
     if form.xmp:
@@ -173,40 +76,10 @@ def encode(
         return out.read()
 
 
-def encode_mask(mask: np.ndarray) -> bytes:
-    """Encode bool [H, W] as a bilevel PNG, True as white."""
-    out = io.BytesIO()
-    Image.fromarray(mask).save(out, "PNG")
-    return out.getvalue()
-
-
-def format_of(head: bytes) -> str | None:
-    """Tell by its first bytes which of `FORMATS` an image file is of; None for none of them."""
-    found = _MARKS.match(head)
-    return found.lastgroup if found else None
-
-
-_MARKS = re.compile(
-    rb"(?P<JPEG>\xff\xd8\xff)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<TIFF>II[*+]\0|MM\0[*+])"
-    rb"|(?P<WEBP>RIFF....WEBP)|(?P<GIF>GIF8)|(?P<BMP>BM)|(?P<PPM>P[1-6]\s)",
-    re.DOTALL,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Stated:
-    """What an image file states of itself: a key of `FORMATS`, Pillow's mode, width and height."""
-
-    format: str
-    mode: str
-    width: int
-    height: int
-
-
-def probe(file: BinaryIO) -> Stated | None:
-    """Read what an image file states, without decoding; None if it is none."""
+def probe(file: BinaryIO, formats: list[str]) -> Stated | None:
+    """Read what an image file states, without decoding; None if it is none of these formats."""
     try:
-        with _opened(file) as image:
+        with _opened(file, formats) as image:
             return Stated(_format(image), _mode(image), *image.size)
     except CodecError:
         return None
@@ -233,13 +106,13 @@ def _without_pillows_limit() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[Image.Image]:
+def _opened(file: BinaryIO, formats: list[str]) -> Iterator[Image.Image]:
     try:
         with _without_pillows_limit():
-            image = Image.open(file, formats=_FORMATS)
+            image = Image.open(file, formats=formats)
     except UnidentifiedImageError:
         raise CodecError(
-            f"not a {', '.join(FORMATS)} file that we can read, or broken at its start"
+            f"not a {', '.join(formats)} file that we can read, or broken at its start"
         ) from None
     except Exception as error:  # Pillow's parsers of broken files raise whatever they meet
         raise CodecError(f"broken image: {error}") from error
@@ -262,7 +135,7 @@ def _refuse_cut_depth(image: Any) -> None:
         )
 
 
-def _form(image: Any, data: bytes, turned: bool, warnings: list[str]) -> tuple[Form, int]:
+def _form(image: Any, data: bytes, turned: bool, warnings: list[str]) -> Form:
     name = _format(image)
     orientation, exif = 1, None
     try:
@@ -288,16 +161,61 @@ def _form(image: Any, data: bytes, turned: bool, warnings: list[str]) -> tuple[F
     dpi = image.info.get("dpi")
     if name == "TIFF" and 282 not in image.tag_v2:
         dpi = None  # Pillow's own invention of 1 dot per inch
-    form = Form(
+    mode = _mode(image)
+    return Form(
         format=name,
-        mode=_mode(image),
+        mode=mode,
+        bits=_BITS.get(image.mode, 8),
+        orientation=orientation,
         icc=icc,
         exif=exif,
         xmp=_upright_xmp(xmp) if xmp else None,
+        iptc=_iptc(image),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(dpi) else None,
+        resolution_unit=_resolution_unit(image),
+        conversions=_conversions(image, icc),
         notes=_notes(image, data),
     )
-    return form, orientation
+
+
+_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16}
+
+
+def _iptc(image: Any) -> bytes | None:
+    if image.format == "TIFF":
+        block = image.tag_v2.get(33723)
+    else:
+        block = image.info.get("photoshop", {}).get(0x0404)  # Photoshop's resource of IPTC-NAA
+    return block if isinstance(block, bytes) else None
+
+
+def _resolution_unit(image: Any) -> int | None:
+    if image.format == "TIFF":
+        return image.tag_v2.get(296, 2) if 282 in image.tag_v2 else None  # inches unless said
+    if image.format in ("JPEG", "MPO"):
+        # JFIF counts from 0, no unit, to 2, centimetre.
+        return {0: 1, 1: 2, 2: 3}.get(image.info.get("jfif_unit", -1))
+    return None
+
+
+def _conversions(image: Any, icc: bytes | None) -> tuple[str, ...]:
+    """Say what `_arrays` does to the samples."""
+    done = _SAID.get(image.mode, ())
+    if image.mode == "CMYK":
+        through = "its ICC profile" if _profile(icc, "CMYK") else "no profile: R = 1 - C - K"
+        done = (f"CMYK to sRGB through {through}",)
+    return done
+
+
+_SAID: dict[str, tuple[str, ...]] = {
+    "1": ("bilevel to 8-bit gray",),
+    "P": ("palette to 8-bit RGB",),
+    "PA": ("palette to 8-bit RGB with alpha",),
+    "LAB": ("8-bit CIE L*a*b* to sRGB",),
+    "YCbCr": ("YCbCr to RGB",),
+    "La": ("premultiplied alpha divided out",),
+    "RGBa": ("premultiplied alpha divided out",),
+}
 
 
 def _mode(image: Image.Image) -> str:
@@ -343,19 +261,6 @@ def _upright_xmp(xmp: bytes) -> bytes:
 
 
 _ORIENTATION = int(ExifTags.Base.Orientation)
-
-# What EXIF orientations 1-8 ask of an array [H, W, ...] (EXIF 2.32, section 4.6.4 A).
-_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
-    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda a: a.swapaxes(0, 1)[::-1],
-}
-
 
 # -- modes -----------------------------------------------------------------------------------------
 
@@ -506,17 +411,9 @@ def _plain(form: Form, mode: str, quality: int) -> dict[str, Any]:
     return {}
 
 
-FORMATS: dict[str, Format] = {
-    "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), _jpeg),
-    "PNG": Format((".png",), _plain, deep=True, alpha=True),
-    "TIFF": Format((".tif", ".tiff"), _tiff, deep=True, alpha=True),
-    "WEBP": Format((".webp",), _webp, alpha=True),
-    "GIF": Format((".gif",), _plain, alpha=True),
-    "BMP": Format((".bmp",), _plain),
-    "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), _plain, deep=True),
-}
-_FORMATS = list(FORMATS)
-
-EXTENSIONS: dict[str, str] = {
-    extension: name for name, known in FORMATS.items() for extension in known.extensions
+# How Pillow is told to save, by the master's form, the mode to save and the quality.
+_OPTIONS: dict[str, Callable[[Form, str, int], dict[str, Any]]] = {
+    "JPEG": _jpeg,
+    "TIFF": _tiff,
+    "WEBP": _webp,
 }
