@@ -22,6 +22,8 @@ setup(
     install_requires=[
         "apache-beam[tfrecord]>=2.77,<3",
         "google-crc32c>=1.5",
+        # littleCMS for colours of 16 bits (transforms/profiles.py): Pillow's takes 8.
+        "imagecodecs>=2024.9.22",
         "keras>=3.10,<4",
         "numpy>=1.26",
         "opencv-python-headless>=5,<6",
