@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from transforms import scratch
+
 _ROWS = 1 << 20  # pixels converted at a time, so that a large scan needs no float copy of itself
 
 
@@ -140,7 +142,7 @@ def join_chroma(pixels: np.ndarray, chroma: np.ndarray) -> np.ndarray:
         RGB of the type of `pixels`, [H, W, 3]; colours outside sRGB are clipped.
     """
     height, width = pixels.shape[:2]
-    result = np.empty((height, width, 3), pixels.dtype)
+    result = scratch.empty((height, width, 3), pixels.dtype)
     step = max(1, _ROWS // width)
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height))

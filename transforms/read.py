@@ -7,8 +7,9 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms import codec, storage
-from transforms.record import Batch, BatchSpec, Record
+from transforms import codec, scratch, storage
+from transforms.record import Batch, BatchSpec, Record, Source
+from transforms.scratch import Buffer
 from transforms.shards import USUAL_COLUMNS, Columns, OpenShard
 from transforms.shards.shard import Content
 from transforms.stage import StageDoFn
@@ -28,7 +29,7 @@ def read_record(record: Record, shard: OpenShard) -> Record:
     source = record.source
     if source.member is None:
         beside = shard.row(*source.table) if source.table else {}
-        content = Content(encoded=storage.read(source.path), fields=beside)
+        content = Content(encoded=_file(source), fields=beside)
     else:
         content = shard.get(source.path, source.member)
     pixels = None if content.pixels is None else np.ascontiguousarray(content.pixels)
@@ -41,6 +42,12 @@ def read_record(record: Record, shard: OpenShard) -> Record:
         features=content.features,
         sha256=hashlib.sha256(held).hexdigest(),
     )
+
+
+def _file(source: Source) -> Buffer:
+    if source.size > scratch.LIMIT:
+        return scratch.gathered(storage.chunks(source.path), source.size)
+    return storage.read(source.path)
 
 
 def decode_record(record: Record, max_pixels: int = codec.DEFAULT_MAX_PIXELS) -> Record:

@@ -13,6 +13,7 @@ from transforms.names import safe_path
 
 if TYPE_CHECKING:
     from transforms.codec import Form
+    from transforms.scratch import Buffer
     from transforms.shards.fields import Fields
     from transforms.shards.shard import Place
 
@@ -112,7 +113,7 @@ class Record:
         source: where it comes from.
         sha256: of the encoded master, in hexadecimal.
         encoded: the bytes of the master, until they are decoded; then those of the derivative,
-            until they are written.
+            until they are written. Of a large one, a view of a mapped file (see `scratch`).
         fields: what came with it in its shard, by name, with its type.
         features: what its shard says of the fields, as Hugging Face's `datasets` describes them.
         form: how the master was encoded, and what to write back beside the pixels.
@@ -131,7 +132,7 @@ class Record:
 
     source: Source
     sha256: str | None = None
-    encoded: bytes | None = None
+    encoded: "Buffer | None" = None
     fields: "Fields" = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
     form: "Form | None" = None

@@ -6,7 +6,6 @@ the last array or view of them is gone, or the process is. Code that uses it has
 of any size.
 """
 
-import hashlib
 import io
 import math
 import mmap
@@ -89,17 +88,18 @@ def spool(size: int) -> BinaryIO:
 
 
 def contents(file: BinaryIO) -> Buffer:
-    """Give all that was written to a `spool`, which may be closed after it."""
+    """Give all that was written to a `spool` or a temporary file, which may be closed after it."""
     if isinstance(file, io.BytesIO):
         return file.getvalue()
-    file.flush()
-    if not os.fstat(file.fileno()).st_size:
-        return b""  # which cannot be mapped
-    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    size = file.seek(0, os.SEEK_END)
+    if size > LIMIT:
+        return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
+    file.seek(0)
+    return file.read()
 
 
-def gathered(parts: Iterable[bytes], size: int) -> tuple[Buffer, str]:
-    """Put the parts of a file together, and give them with their SHA-256 in hexadecimal.
+def gathered(parts: Iterable[bytes], size: int) -> Buffer:
+    """Put the parts of a file together.
 
     Args:
         parts: from first to last.
@@ -108,15 +108,13 @@ def gathered(parts: Iterable[bytes], size: int) -> tuple[Buffer, str]:
     Raises:
         ScratchError: there is no room for them.
     """
-    digest = hashlib.sha256()
     with spool(size) as file:
         for part in parts:
-            digest.update(part)
             try:
                 file.write(part)
             except OSError as error:
                 raise _no_room(size, error.strerror) from error
-        return contents(file), digest.hexdigest()
+        return contents(file)
 
 
 def opened(data: Buffer) -> BinaryIO:

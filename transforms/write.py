@@ -1,7 +1,6 @@
 """Encode derivatives and write them, each file whole or not at all."""
 
 import hashlib
-import io
 import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 import apache_beam as beam
 import numpy as np
 
-from transforms import codec, storage
+from transforms import codec, scratch, storage
 from transforms.record import Batch, Derivative, MaskFile, Record, Source
+from transforms.scratch import Buffer
 from transforms.shards import fields
 from transforms.shards.writers import WRITERS, Sample, Writer
 from transforms.stage import StageDoFn
@@ -89,7 +89,7 @@ def encode_record(record: Record, encoding: Encoding) -> Record:
 def _passed_on(record: Record, name: str) -> Record:
     data = record.encoded
     assert data is not None, f"{record.key} has not been read"
-    stated = codec.probe(io.BytesIO(data))
+    stated = codec.probe(scratch.opened(data))
     if stated is None:
         warning = "passed on as it is, though it is no image that we can read"
         return _encoded(record.replace(warnings=(*record.warnings, warning)), data, name)
@@ -99,7 +99,7 @@ def _passed_on(record: Record, name: str) -> Record:
 
 def _encoded(
     record: Record,
-    data: bytes,
+    data: Buffer,
     name: str,
     width: int | None = None,
     height: int | None = None,
@@ -143,7 +143,7 @@ class _Place(ABC):
             StorageError: it could not be written; nothing new is left under the name.
         """
 
-    def _write(self, folder: str, name: str, data: bytes | Sequence[bytes]) -> None:
+    def _write(self, folder: str, name: str, data: Buffer | Sequence[bytes]) -> None:
         path = storage.join(self.output, folder, name)
         storage.write(path, data, scratch=storage.join(self.output, SCRATCH))
 
@@ -229,7 +229,8 @@ def _sample(record: Record) -> Sample:
         # Its name there tells its sample. Of a tar of ours, it is the name below the output, too.
         ending = name[len(source.mirror) :]
         member = (source.mirror if source.mirrored is None else source.member.name) + ending
-    return Sample(name, record.encoded, record.fields, record.features, member)
+    # A shard is put together in memory.
+    return Sample(name, bytes(record.encoded), record.fields, record.features, member)
 
 
 def _mask_name(source: Source) -> str:

@@ -18,6 +18,7 @@ from transforms.codec.form import (
     Stated,
     check_size,
 )
+from transforms.scratch import Buffer
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -68,7 +69,7 @@ EXTENSIONS: dict[str, str] = {
 }
 
 
-def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
+def decode(data: Buffer, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
     """Decode a master, upright, to gray or RGB at its own depth, with alpha kept aside.
 
     Palettes become RGB, CMYK and Lab become sRGB (through the embedded profile where there is
@@ -103,7 +104,7 @@ def encode(
     *,
     name: str | None = None,
     quality: int = DEFAULT_QUALITY,
-) -> bytes:
+) -> Buffer:
     """Encode a derivative as its master was, with the master's metadata.
 
     Args:

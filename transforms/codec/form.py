@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from transforms import scratch
+
 DEFAULT_MAX_PIXELS = 250_000_000
 DEFAULT_QUALITY = 95
 
@@ -93,4 +95,4 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn an array [H, W, ...] that is stored with an EXIF orientation; an unknown one is 1."""
-    return np.ascontiguousarray(TURNS.get(orientation, TURNS[1])(pixels))
+    return scratch.contiguous(TURNS.get(orientation, TURNS[1])(pixels))

@@ -13,19 +13,21 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from transforms import scratch
 from transforms.codec.form import CodecError, Decoded, Form, Stated, check_size, upright
+from transforms.scratch import Buffer
 
 _STRIP = 1 << 22  # pixels converted at a time, so that a large scan is not in memory three times
 
 
-def decode(data: bytes, formats: list[str], max_pixels: int) -> Decoded:
+def decode(data: Buffer, formats: list[str], max_pixels: int) -> Decoded:
     """Decode an image of one of these formats; see `codec.decode`.
 
     Raises:
         CodecError: not such an image, a broken one, one with more than `max_pixels` pixels, or one
             of a depth that would be cut.
     """
-    with _opened(io.BytesIO(data), formats) as image:
+    with _opened(scratch.opened(data), formats) as image:
         width, height = image.size
         check_size(width, height, max_pixels)
         _refuse_cut_depth(image)
@@ -51,7 +53,7 @@ def decode(data: bytes, formats: list[str], max_pixels: int) -> Decoded:
 
 def encode(
     form: Form, pixels: np.ndarray, alpha: np.ndarray | None, name: str, quality: int
-) -> bytes:
+) -> Buffer:
     """Encode an image that the format can hold, with the master's metadata; see `codec.encode`.
 
     Raises:
@@ -64,7 +66,7 @@ def encode(
     if form.xmp:
         options |= _XMP.get(name, _no_xmp)(form.xmp, form.exif)
     # In memory, libtiff leaves in the gaps between its blocks whatever was there before.
-    with tempfile.TemporaryFile() if name == "TIFF" else io.BytesIO() as out:
+    with tempfile.TemporaryFile() if name == "TIFF" else scratch.spool(pixels.nbytes) as out:
         try:
             image.save(out, name, **options)
         except (OSError, ValueError, RuntimeError, struct.error) as error:
@@ -72,8 +74,7 @@ def encode(
                 f"{name} cannot hold this {image.mode} image ({error}); "
                 "choose another --image_format"
             ) from error
-        out.seek(0)
-        return out.read()
+        return scratch.contents(out)
 
 
 def probe(file: BinaryIO, formats: list[str]) -> Stated | None:
@@ -135,7 +136,7 @@ def _refuse_cut_depth(image: Any) -> None:
         )
 
 
-def _form(image: Any, data: bytes, turned: bool, warnings: list[str]) -> Form:
+def _form(image: Any, data: Buffer, turned: bool, warnings: list[str]) -> Form:
     name = _format(image)
     orientation, exif = 1, None
     try:
@@ -225,14 +226,14 @@ def _mode(image: Image.Image) -> str:
     return image.mode
 
 
-def _notes(image: Any, data: bytes) -> dict[str, Any]:
+def _notes(image: Any, data: Buffer) -> dict[str, Any]:
     if image.format == "TIFF":
         return {
             "compression": image.info.get("compression", "raw"),
             "inverted": image.tag_v2.get(262) == 0,
         }
     if image.format == "WEBP":
-        return {"lossless": b"VP8L" in data[:4096]}
+        return {"lossless": b"VP8L" in bytes(data[:4096])}
     return {}
 
 
@@ -280,7 +281,7 @@ def _arrays(image: Image.Image, form: Form) -> tuple[np.ndarray, np.ndarray | No
         data = convert(image).tobytes()
         array = np.frombuffer(data, np.uint8).reshape(height, width, len(target))
     else:
-        array = np.empty((height, width, len(target)), np.uint8)
+        array = scratch.empty((height, width, len(target)), np.uint8)
         for top in range(0, height, rows):
             strip = convert(image.crop((0, top, width, min(top + rows, height))))
             array[top : top + rows] = np.asarray(strip).reshape(-1, width, len(target))
@@ -330,7 +331,8 @@ def _image(
     gray = pixels.shape[-1] == 1
     icc = form.icc if _describes(form.icc, gray) else None
     if alpha is not None:
-        joined = np.concatenate([pixels, alpha[..., None]], axis=-1)
+        joined = scratch.empty((*alpha.shape, pixels.shape[-1] + 1), alpha.dtype)
+        np.concatenate([pixels, alpha[..., None]], axis=-1, out=joined)
         return Image.fromarray(joined, "LA" if gray else "RGBA"), icc
     if gray:
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
