@@ -6,7 +6,6 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -160,10 +159,10 @@ def test_an_image_of_one_pixel_works(name, channels):
     assert (derivative.format, derivative.size) == (name, (1, 1))
 
 
-@pytest.mark.parametrize("name", ["TIFF", "GIF", "PNG", "WEBP", "MPO"])
-def test_more_frames_or_pages_are_not_passed_over_in_silence(name):
+@pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP", "MPO"])
+def test_more_frames_are_not_passed_over_in_silence(name):
     decoded = decode(saved(small(), name, **PAGES))
-    assert "only the first of 2 frames or pages is restored" in decoded.warnings
+    assert "only the first of 2 frames is restored" in decoded.warnings
     assert decoded.pixels.shape == (96, 72, 3)
 
 
@@ -198,24 +197,19 @@ def tiff(pixels, **options):
 
 DEEP = sixteen(small())
 TOO_DEEP = {
-    "png-rgb": cv2.imencode(".png", DEEP)[1].tobytes(),
-    "png-rgba": cv2.imencode(".png", np.dstack([DEEP, DEEP[..., 0]]))[1].tobytes(),
-    "tiff": tiff(DEEP, photometric="rgb"),
-    "tiff-big-endian": tiff(DEEP, photometric="rgb", byteorder=">"),
-    "tiff-deflate": tiff(DEEP, photometric="rgb", compression="deflate"),
-    "tiff-planes": tiff(DEEP.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"),
-    "tiff-rgba": tiff(np.dstack([DEEP, DEEP[..., 0]]), photometric="rgb"),
-    "tiff-cmyk": tiff(np.dstack([DEEP, DEEP[..., 0]]), photometric="separated"),
-    "tiff-float": tiff(DEEP[..., 0].astype(np.float32)),
-    "tiff-32": tiff(DEEP[..., 0].astype(np.uint32)),
-    "ppm": b"P6 72 96 65535\n" + DEEP.astype(">u2").tobytes(),
+    "float": (tiff(DEEP[..., 0].astype(np.float32)), "float32 samples go from 4[0-9]+ to 6[0-9]+"),
+    "float-nan": (tiff(np.full((9, 9), np.nan, np.float32)), "float32 samples go from nan"),
+    "32": (tiff(DEEP[..., 0].astype(np.uint32)), "32-bit integers would be cut to 16 bits"),
+    "signed": (tiff(-DEEP[..., 0].astype(np.int16)), "signed and some are negative"),
+    "complex": (tiff(DEEP[..., 0].astype(np.complex64)), "are no photograph"),
 }
 
 
 @pytest.mark.parametrize("case", TOO_DEEP)
 def test_depth_that_would_be_cut_is_refused_with_the_reason(case):
-    with pytest.raises(CodecError, match=r"(16|32)-bit .*would be cut to 8 bits"):
-        decode(TOO_DEEP[case])
+    data, reason = TOO_DEEP[case]
+    with pytest.raises(CodecError, match=reason):
+        decode(data)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "WEBP", "GIF", "BMP"])
@@ -230,8 +224,3 @@ def test_alpha_is_not_written_to_formats_without(name, channels):
     pixels = small()[..., :channels]
     with pytest.raises(CodecError, match=r"--image_format"):
         encode(Form(format=name, mode="RGBA"), pixels, gray(small())[..., 0])
-
-
-def test_16_bit_colour_is_not_written_yet():
-    with pytest.raises(CodecError, match="16-bit colour"):
-        encode(Form(format="TIFF", mode="I;16"), DEEP)

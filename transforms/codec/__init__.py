@@ -1,6 +1,7 @@
 """Decode masters to arrays and encode derivatives in their masters' image."""
 
 import io
+import mmap
 import re
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -8,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from transforms.codec import pillow
+from transforms.codec import pillow, tiff, tiff_write
 from transforms.codec.form import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_QUALITY,
@@ -31,6 +32,7 @@ __all__ = [
     "Format",
     "Stated",
     "decode",
+    "decode_pages",
     "encode",
     "encode_mask",
     "form_of",
@@ -79,9 +81,20 @@ def decode(data: Buffer, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
         CodecError: not an image, a broken one, one with more than `max_pixels` pixels, or one of
             a depth that would be cut.
     """
+    return decode_pages(data, max_pixels=max_pixels)[0]
+
+
+def decode_pages(data: Buffer, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> list[Decoded]:
+    """Decode all pages of a master, as `decode` does the first; all formats but TIFF have one.
+
+    Raises:
+        CodecError: as `decode`, for any of them, or they have more pixels together.
+    """
     if not data:
         raise CodecError("the file is empty")
-    return pillow.decode(data, list(FORMATS), max_pixels)
+    if format_of(bytes(data[:16])) == "TIFF":
+        return tiff.decode(data, max_pixels)
+    return [pillow.decode(data, list(FORMATS), max_pixels)]
 
 
 def form_of(pixels: np.ndarray, max_pixels: int = DEFAULT_MAX_PIXELS) -> Form:
@@ -123,6 +136,8 @@ def encode(
         raise CodecError(f"{name} cannot hold 16 bits; choose another --image_format")
     if alpha is not None and not known.alpha:
         raise CodecError(f"{name} cannot hold transparency; choose another --image_format")
+    if name == "TIFF":
+        return tiff_write.encode([tiff_write.Page(form, pixels, alpha)])
     return pillow.encode(form, pixels, alpha, name, quality)
 
 
@@ -148,4 +163,17 @@ _MARKS = re.compile(
 
 def probe(file: BinaryIO) -> Stated | None:
     """Read what an image file states, without decoding; None if it is none."""
+    start = file.tell()
+    head = file.read(16)
+    file.seek(start)
+    if format_of(head) == "TIFF":
+        return tiff.probe(_buffer(file))
     return pillow.probe(file, list(FORMATS))
+
+
+def _buffer(file: BinaryIO) -> Buffer:
+    """Give the bytes of a file, of which only those that are looked at need be read."""
+    try:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):
+        return file.read()

@@ -1,5 +1,6 @@
 """What is known of a master beside its pixels, and what all codecs share."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,12 +61,20 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What an image file states of itself: a key of `FORMATS`, Pillow's mode, width and height."""
+    """What an image file states of itself.
+
+    Attributes:
+        format: a key of `FORMATS`.
+        mode: Pillow's.
+        width, height: of the first page.
+        more: pixels of all other pages together.
+    """
 
     format: str
     mode: str
     width: int
     height: int
+    more: int = 0
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -96,3 +105,8 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn an array [H, W, ...] that is stored with an EXIF orientation; an unknown one is 1."""
     return scratch.contiguous(TURNS.get(orientation, TURNS[1])(pixels))
+
+
+def upright_xmp(xmp: bytes) -> bytes:
+    """Say in an XMP packet, where it says anything of it, that the image is upright."""
+    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
