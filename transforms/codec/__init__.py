@@ -13,13 +13,13 @@ from transforms.codec import pillow, tiff, tiff_write
 from transforms.codec.form import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_QUALITY,
+    Buffer,
     CodecError,
     Decoded,
     Form,
     Stated,
     check_size,
 )
-from transforms.metadata.directories import Buffer
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",

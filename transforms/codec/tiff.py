@@ -21,6 +21,7 @@ from transforms.codec import pillow
 from transforms.codec import samples as convert
 from transforms.codec.form import (
     TURNS,
+    Buffer,
     CodecError,
     Decoded,
     Form,
@@ -31,7 +32,7 @@ from transforms.codec.form import (
 )
 from transforms.metadata import directories
 from transforms.metadata.blocks import MetadataError
-from transforms.metadata.directories import Buffer, Directory, Layout, Tree
+from transforms.metadata.directories import Directory, Layout, Tree
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it would tell, errors tell here
 
