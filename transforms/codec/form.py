@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-Buffer = bytes | bytearray | memoryview
+Buffer = bytes | memoryview
 
 DEFAULT_MAX_PIXELS = 250_000_000
 DEFAULT_QUALITY = 95
