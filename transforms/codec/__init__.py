@@ -3,13 +3,14 @@
 import io
 import mmap
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from transforms.codec import pillow, tiff, tiff_write
+from transforms.codec import jp2, pillow, png, ppm, tiff, tiff_write
 from transforms.codec.form import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_QUALITY,
@@ -47,7 +48,7 @@ class Format:
 
     Attributes:
         extensions: in lower case, the usual one first.
-        deep: whether it holds 16-bit gray.
+        deep: whether it holds 16 bits.
         alpha: whether it holds transparency.
     """
 
@@ -60,11 +61,14 @@ FORMATS: dict[str, Format] = {
     "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
     "PNG": Format((".png",), deep=True, alpha=True),
     "TIFF": Format((".tif", ".tiff"), deep=True, alpha=True),
+    "JP2": Format((".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"), deep=True, alpha=True),
     "WEBP": Format((".webp",), alpha=True),
     "GIF": Format((".gif",), alpha=True),
     "BMP": Format((".bmp",)),
     "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), deep=True),
 }
+# Those that Pillow decodes; of PNG and PPM, what has 8 bits.
+_PILLOWS = [name for name in FORMATS if name not in ("TIFF", "JP2")]
 
 EXTENSIONS: dict[str, str] = {
     extension: name for name, known in FORMATS.items() for extension in known.extensions
@@ -92,9 +96,16 @@ def decode_pages(data: Buffer, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> list[
     """
     if not data:
         raise CodecError("the file is empty")
-    if format_of(bytes(data[:16])) == "TIFF":
+    name = format_of(bytes(data[:16]))
+    if name == "TIFF":
         return tiff.decode(data, max_pixels)
-    return [pillow.decode(data, list(FORMATS), max_pixels)]
+    if name == "JP2":
+        return [jp2.decode(data, max_pixels)]
+    if name == "PNG" and png.is_deep(data):
+        return [png.decode(data, max_pixels)]
+    if name == "PPM" and ppm.is_deep(data):
+        return [ppm.decode(data, max_pixels)]
+    return [pillow.decode(data, _PILLOWS, max_pixels)]
 
 
 def form_of(pixels: np.ndarray, max_pixels: int = DEFAULT_MAX_PIXELS) -> Form:
@@ -138,6 +149,12 @@ def encode(
         raise CodecError(f"{name} cannot hold transparency; choose another --image_format")
     if name == "TIFF":
         return tiff_write.encode([tiff_write.Page(form, pixels, alpha)])
+    if name == "JP2":
+        return jp2.encode(form, pixels, alpha)
+    if name == "PNG" and pixels.dtype != np.uint8:
+        return png.encode(form, pixels, alpha)
+    if name == "PPM" and pixels.dtype != np.uint8:
+        return ppm.encode(pixels)
     return pillow.encode(form, pixels, alpha, name, quality)
 
 
@@ -156,6 +173,7 @@ def format_of(head: bytes) -> str | None:
 
 _MARKS = re.compile(
     rb"(?P<JPEG>\xff\xd8\xff)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<TIFF>II[*+]\0|MM\0[*+])"
+    rb"|(?P<JP2>\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51)"
     rb"|(?P<WEBP>RIFF....WEBP)|(?P<GIF>GIF8)|(?P<BMP>BM)|(?P<PPM>P[1-6]\s)",
     re.DOTALL,
 )
@@ -166,9 +184,11 @@ def probe(file: BinaryIO) -> Stated | None:
     start = file.tell()
     head = file.read(16)
     file.seek(start)
-    if format_of(head) == "TIFF":
-        return tiff.probe(_buffer(file))
-    return pillow.probe(file, list(FORMATS))
+    prober = _PROBERS.get(format_of(head) or "")
+    return prober(_buffer(file)) if prober else pillow.probe(file, _PILLOWS)
+
+
+_PROBERS: dict[str, Callable[[Buffer], Stated | None]] = {"TIFF": tiff.probe, "JP2": jp2.probe}
 
 
 def _buffer(file: BinaryIO) -> Buffer:
