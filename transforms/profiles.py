@@ -114,7 +114,7 @@ def native(
     if own is None and kind == space:
         return result, profile
     if own is None or kind != _WORKING[space][1]:
-        return result, profile and _WORKING[kind][0]
+        return result, of_working(result, profile)
     back = _from_working(profile, space, own)
     written = scratch.empty_like(own)
     for rows in _strips(own):
@@ -124,6 +124,11 @@ def native(
         if changed.any():
             strip[changed] = back(result[rows][changed], before[rows][changed], strip[changed])
     return written, profile
+
+
+def of_working(result: np.ndarray, profile: bytes | None) -> bytes | None:
+    """Give the profile of a result that stays in the working space: none if the master had none."""
+    return profile and _WORKING["GRAY" if result.shape[-1] == 1 else "RGB"][0]
 
 
 # -- what a profile does ---------------------------------------------------------------------------

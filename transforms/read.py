@@ -64,6 +64,7 @@ def decode_record(record: Record, max_pixels: int = codec.DEFAULT_MAX_PIXELS) ->
         encoded=None,
         form=decoded.form,
         pixels=decoded.pixels,
+        native=decoded.native,
         alpha=decoded.alpha,
         warnings=record.warnings + decoded.warnings,
     )

@@ -117,7 +117,10 @@ class Record:
         fields: what came with it in its shard, by name, with its type.
         features: what its shard says of the fields, as Hugging Face's `datasets` describes them.
         form: how the master was encoded, and what to write back beside the pixels.
-        pixels: uint8 or uint16 [H, W, C], C 1 or 3, upright; degraded where that was asked.
+        pixels: uint8 or uint16 [H, W, C], C 1 or 3, sRGB or gray with its curve, upright; degraded
+            where that was asked.
+        native: the master's own samples [H, W, C'], of another profile or kind of colour; None
+            where they are the pixels.
         alpha: [H, W] of the same type, kept aside.
         reference: the pixels before degradation, where there was any.
         recipe: what the degradation was for this record, as the canonical text of its steps.
@@ -137,6 +140,7 @@ class Record:
     features: Mapping[str, Any] = field(default_factory=dict)
     form: "Form | None" = None
     pixels: np.ndarray | None = None
+    native: np.ndarray | None = None
     alpha: np.ndarray | None = None
     reference: np.ndarray | None = None
     recipe: str | None = None
@@ -238,6 +242,7 @@ class Batch:
             for held in (
                 record.encoded,
                 record.pixels,
+                record.native,
                 record.alpha,
                 record.reference,
                 record.mask,

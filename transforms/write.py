@@ -74,7 +74,9 @@ def encode_record(record: Record, encoding: Encoding) -> Record:
     if record.pixels is None and record.encoded is not None:
         return _passed_on(record, name)
     form = codec.form_of(record.image) if record.form is None else record.form
-    pixels = record.image if record.restored is None else record.restored
+    result = record.image if record.restored is None else record.restored
+    before = record.image if record.reference is None else record.reference
+    form, pixels = codec.own_colours(form, result, before, record.native, known)
     data = codec.encode(
         form,
         pixels,
@@ -109,6 +111,7 @@ def _encoded(
     return record.replace(
         encoded=data,
         pixels=None,
+        native=None,
         alpha=None,
         reference=None,
         restored=None,

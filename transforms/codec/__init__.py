@@ -4,12 +4,13 @@ import io
 import mmap
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
+from transforms import profiles
 from transforms.codec import jp2, pillow, png, ppm, tiff, tiff_write
 from transforms.codec.form import (
     DEFAULT_MAX_PIXELS,
@@ -38,6 +39,7 @@ __all__ = [
     "encode_mask",
     "form_of",
     "format_of",
+    "own_colours",
     "probe",
 ]
 
@@ -50,22 +52,28 @@ class Format:
         extensions: in lower case, the usual one first.
         deep: whether it holds 16 bits.
         alpha: whether it holds transparency.
+        spaces: the kinds of colour of which it holds samples and a profile that tells what they
+            are; what else there is goes into it as sRGB.
     """
 
     extensions: tuple[str, ...]
     deep: bool = False
     alpha: bool = False
+    spaces: frozenset[str] = frozenset({"GRAY", "RGB"})
 
+
+_INKS = frozenset({"GRAY", "RGB", "CMYK"})
+_NONE: frozenset[str] = frozenset()
 
 FORMATS: dict[str, Format] = {
-    "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
+    "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), spaces=_INKS),
     "PNG": Format((".png",), deep=True, alpha=True),
-    "TIFF": Format((".tif", ".tiff"), deep=True, alpha=True),
+    "TIFF": Format((".tif", ".tiff"), deep=True, alpha=True, spaces=_INKS | {"LAB"}),
     "JP2": Format((".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"), deep=True, alpha=True),
-    "WEBP": Format((".webp",), alpha=True),
-    "GIF": Format((".gif",), alpha=True),
-    "BMP": Format((".bmp",)),
-    "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), deep=True),
+    "WEBP": Format((".webp",), alpha=True, spaces=frozenset({"RGB"})),
+    "GIF": Format((".gif",), alpha=True, spaces=_NONE),
+    "BMP": Format((".bmp",), spaces=_NONE),
+    "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), deep=True, spaces=_NONE),
 }
 # Those that Pillow decodes; of PNG and PPM, what has 8 bits.
 _PILLOWS = [name for name in FORMATS if name not in ("TIFF", "JP2")]
@@ -76,10 +84,10 @@ EXTENSIONS: dict[str, str] = {
 
 
 def decode(data: Buffer, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
-    """Decode a master, upright, to gray or RGB at its own depth, with alpha kept aside.
+    """Decode a master, upright, to gray or sRGB at its own depth, with alpha kept aside.
 
-    Palettes become RGB, CMYK and Lab become sRGB (through the embedded profile where there is
-    one); `encode` takes CMYK and bilevel images back to what they were.
+    Palettes become RGB; colours are managed as `profiles.working` says. A profile that cannot be
+    used is not in the form, and a warning tells.
 
     Raises:
         CodecError: not an image, a broken one, one with more than `max_pixels` pixels, or one of
@@ -94,6 +102,23 @@ def decode_pages(data: Buffer, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> list[
     Raises:
         CodecError: as `decode`, for any of them, or they have more pixels together.
     """
+    return [_managed(page) for page in _stored(data, max_pixels)]
+
+
+def _managed(page: Decoded) -> Decoded:
+    form = page.form
+    space = form.space_of(page.pixels)
+    managed = profiles.working(page.pixels, form.icc, space)
+    done = (
+        form.conversions if managed.conversion is None else (*form.conversions, managed.conversion)
+    )
+    form = replace(form, icc=managed.icc, space=space, conversions=done)
+    warnings = page.warnings + managed.warnings
+    return Decoded(form, managed.pixels, page.alpha, warnings, managed.native)
+
+
+def _stored(data: Buffer, max_pixels: int) -> list[Decoded]:
+    """Decode all pages to the master's own samples, at full range."""
     if not data:
         raise CodecError("the file is empty")
     name = format_of(bytes(data[:16]))
@@ -132,8 +157,9 @@ def encode(
     """Encode a derivative as its master was, with the master's metadata.
 
     Args:
-        form: of the master.
-        pixels: uint8 or uint16 [H, W, 1 or 3]; three channels make a gray master's derivative RGB.
+        form: of the master, with the profile that describes these samples.
+        pixels: uint8 or uint16 [H, W, C] as `own_colours` gives them: of the form's space, or gray
+            or RGB; three channels make a gray master's derivative RGB.
         alpha: [H, W] of the same type.
         name: the format, a key of `FORMATS`; None for the master's own.
         quality: of JPEG and lossy WebP, 1-100.
@@ -156,6 +182,32 @@ def encode(
     if name == "PPM" and pixels.dtype != np.uint8:
         return ppm.encode(pixels)
     return pillow.encode(form, pixels, alpha, name, quality)
+
+
+def own_colours(
+    form: Form,
+    result: np.ndarray,
+    before: np.ndarray,
+    native: np.ndarray | None,
+    name: str | None = None,
+) -> tuple[Form, np.ndarray]:
+    """Take a result back to the master's own colours, if the format can hold them.
+
+    Args:
+        form: of the master.
+        result: uint8 or uint16 [H, W, 1 or 3] in the working space.
+        before: what the master was decoded to, `Decoded.pixels`.
+        native: the master's own samples, `Decoded.native`.
+        name: the format, a key of `FORMATS`; None for the master's own.
+
+    Returns:
+        Form and samples for `encode`.
+    """
+    space = form.space or form.space_of(before)
+    if native is not None and space not in FORMATS[name or form.format].spaces:
+        return replace(form, icc=profiles.of_working(result, form.icc), space=None), result
+    samples, icc = profiles.native(result, before, native, form.icc, space)
+    return replace(form, icc=icc, space=None if samples is result else space), samples
 
 
 def encode_mask(mask: np.ndarray) -> bytes:

@@ -4,7 +4,6 @@ from fractions import Fraction
 from typing import Any
 
 from transforms import metadata
-from transforms.codec import samples
 from transforms.codec.form import TURNS, Form
 from transforms.metadata import Blocks, Resolution
 from transforms.scratch import Buffer
@@ -21,7 +20,7 @@ def described(
         data: the file.
         name: its format, a key of `FORMATS`.
         size: width and height, as stored.
-        icc: its profile, which is left out where it is broken.
+        icc: its profile.
         warnings: what a person should know is added.
     """
     blocks, said = metadata.read(data, name)
@@ -30,9 +29,6 @@ def described(
         size = size[::-1]
     upright, more = metadata.amended(blocks, *size)
     warnings += [*said, *more]
-    if icc and not samples.is_sound(icc):
-        warnings.append("the ICC profile is broken and was not carried over")
-        icc = None
     resolution = upright.resolution
     return {
         "orientation": orientation if orientation in TURNS else 1,

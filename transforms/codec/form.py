@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from transforms import scratch
+from transforms.icc import SIGNATURES
 
 DEFAULT_MAX_PIXELS = 250_000_000
 DEFAULT_QUALITY = 95
@@ -32,6 +33,8 @@ class Form:
         resolution_unit: that unit, as EXIF and TIFF number them: 2 inch, 3 centimetre, 1 none
             (there is no `dpi` then); None where the file names no unit.
         conversions: what decoding did to the samples to make them gray or RGB, a sentence each.
+        space: GRAY, RGB, CMYK or LAB: what the master's own samples are; None where their number
+            tells.
         notes: format-specific choices of the master, such as TIFF compression.
     """
 
@@ -46,17 +49,39 @@ class Form:
     dpi: tuple[float, float] | None = None
     resolution_unit: int | None = None
     conversions: tuple[str, ...] = ()
+    space: str | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def space_of(self, samples: np.ndarray) -> str:
+        """Name the kind of colour of samples [H, W, C] of the master, or of its derivative."""
+        if self.space == "LAB" and samples.shape[-1] == 3:
+            return "LAB"
+        return {1: "GRAY", 3: "RGB", 4: "CMYK"}[samples.shape[-1]]
+
+    def profile_of(self, samples: np.ndarray) -> bytes | None:
+        """Give the profile if it is for samples of this kind: another would show wrong colours."""
+        signature = SIGNATURES[self.space_of(samples)]
+        return self.icc if self.icc and self.icc[16:20] == signature else None
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An image as arrays: pixels [H, W, 1 or 3] uint8 or uint16, alpha [H, W] or None."""
+    """An image as arrays.
+
+    Attributes:
+        form: how it was encoded.
+        pixels: uint8 or uint16 [H, W, 1 or 3], sRGB or gray with sRGB's curve; as a codec gives
+            them to `codec.decode_pages`, the master's own samples.
+        alpha: [H, W] of the same type, or None.
+        warnings: what a person should know.
+        native: the master's own samples [H, W, C], where these are others than `pixels`.
+    """
 
     form: Form
     pixels: np.ndarray
     alpha: np.ndarray | None
     warnings: tuple[str, ...]
+    native: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,8 +129,8 @@ def encode(form: Form, pixels: np.ndarray, alpha: np.ndarray | None) -> bytes:
         raise CodecError(f"JPEG 2000 cannot hold this image: {error}") from error
     if bare:
         return stream
-    icc = form.icc if convert.describes(form.icc, gray=gray) else None
-    return carried.inserted(_file(stream, samples, icc, alpha is not None), "JP2", form)
+    file = _file(stream, samples, form.profile_of(pixels), alpha is not None)
+    return carried.inserted(file, "JP2", form)
 
 
 def _file(stream: bytes, samples: np.ndarray, icc: bytes | None, alpha: bool) -> bytes:

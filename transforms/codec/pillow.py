@@ -21,6 +21,7 @@ from transforms.codec.form import (
     upright,
     upright_xmp,
 )
+from transforms.icc import SRGB
 from transforms.scratch import Buffer
 
 
@@ -152,10 +153,6 @@ def _form(image: Any, data: Buffer, warnings: list[str]) -> Form:
             exif = tags.tobytes()
     except Exception as error:  # whatever a parser meets in hostile EXIF; said on the record
         warnings.append(f"EXIF is broken and was not carried over: {error}")
-    icc = image.info.get("icc_profile") or None
-    if icc and not convert.is_sound(icc):
-        warnings.append("the ICC profile is broken and was not carried over")
-        icc = None
     if name == "GIF":
         warnings.append("GIF holds 256 colours; --image_format png keeps all of them")
     xmp = image.info.get("xmp")
@@ -168,13 +165,13 @@ def _form(image: Any, data: Buffer, warnings: list[str]) -> Form:
         mode=mode,
         bits=_BITS.get(image.mode, 8),
         orientation=orientation,
-        icc=icc,
+        icc=image.info.get("icc_profile") or None,
         exif=exif,
         xmp=upright_xmp(xmp) if xmp else None,
         iptc=_iptc(image),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(dpi) else None,
         resolution_unit=_resolution_unit(image),
-        conversions=_conversions(image, icc),
+        conversions=_SAID.get(image.mode, ()),
         notes=_notes(image, data),
     )
 
@@ -194,14 +191,7 @@ def _resolution_unit(image: Any) -> int | None:
     return None
 
 
-def _conversions(image: Any, icc: bytes | None) -> tuple[str, ...]:
-    """Say what `_arrays` does to the samples."""
-    done = _SAID.get(image.mode, ())
-    if image.mode == "CMYK":
-        done = (convert.cmyk_said(icc),)
-    return done
-
-
+# What `_arrays` does to the samples, by Pillow's mode.
 _SAID: dict[str, tuple[str, ...]] = {
     "1": ("bilevel to 8-bit gray",),
     "P": ("palette to 8-bit RGB",),
@@ -242,21 +232,19 @@ def _arrays(image: Image.Image, form: Form) -> tuple[np.ndarray, np.ndarray | No
         strip = image
         if height > rows:  # transparency of a palette sits in `info`, which crop() passes on
             strip = image.crop((0, top, width, min(top + rows, height)))
-        if strip.mode == "CMYK":
-            samples = convert.from_cmyk(np.asarray(strip), form.icc)
-        else:
-            samples = np.asarray(strip if deep or strip.mode == target else strip.convert(target))
+        samples = np.asarray(strip if deep or strip.mode == target else strip.convert(target))
         array[top : top + rows] = samples.reshape(-1, width, len(target))
     if target in ("LA", "RGBA"):
         return array[..., :-1], array[..., -1]
     return array, None
 
 
-# Pillow modes by what they are turned into: L, LA, RGB or RGBA.
+# Pillow modes by what they are turned into: L, LA, RGB, RGBA or CMYK.
 _TO_ARRAY = {
     **dict.fromkeys(("1", "L"), "L"),
     **dict.fromkeys(("LA", "La"), "LA"),
-    **dict.fromkeys(("RGB", "RGBX", "P", "CMYK", "YCbCr", "HSV"), "RGB"),
+    **dict.fromkeys(("RGB", "RGBX", "P", "YCbCr", "HSV"), "RGB"),
+    "CMYK": "CMYK",
     **dict.fromkeys(("RGBA", "RGBa", "PA"), "RGBA"),
 }
 
@@ -266,7 +254,9 @@ def _image(
 ) -> tuple[Image.Image, bytes | None]:
     """Give the image to save, and the profile that describes it."""
     gray = pixels.shape[-1] == 1
-    icc = form.icc if convert.describes(form.icc, gray=gray) else None
+    icc = form.profile_of(pixels)
+    if gray and icc and name == "WEBP":
+        icc = SRGB  # it has no gray, and R = G = B is gray with this curve
     if alpha is not None:
         joined = scratch.empty((*alpha.shape, pixels.shape[-1] + 1), alpha.dtype)
         np.concatenate([pixels, alpha[..., None]], axis=-1, out=joined)
@@ -276,10 +266,7 @@ def _image(
         if form.mode == "1":
             image = image.point(lambda level: 255 * (level >= 128), "1")
         return image, icc
-    if form.mode == "CMYK" and name == "JPEG":
-        inks = Image.fromarray(convert.to_cmyk(pixels, form.icc), "CMYK")
-        return inks, form.icc if convert.profile(form.icc, "CMYK") else None
-    return Image.fromarray(pixels), icc
+    return Image.fromarray(pixels, "CMYK" if pixels.shape[-1] == 4 else "RGB"), icc
 
 
 # -- formats ---------------------------------------------------------------------------------------

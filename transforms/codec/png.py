@@ -11,7 +11,6 @@ import imagecodecs
 import numpy as np
 
 from transforms.codec import carried
-from transforms.codec import samples as convert
 from transforms.codec.form import CodecError, Decoded, Form, check_size, upright
 from transforms.scratch import Buffer
 
@@ -73,8 +72,8 @@ def encode(form: Form, pixels: np.ndarray, alpha: np.ndarray | None) -> bytes:
         data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples)))
     except Exception as error:  # one error type for all that libpng finds
         raise CodecError(f"PNG cannot hold this image: {error}") from error
-    if form.icc and convert.describes(form.icc, gray=pixels.shape[-1] == 1):
-        held = b"icc\0\0" + zlib.compress(form.icc)
+    if icc := form.profile_of(pixels):
+        held = b"icc\0\0" + zlib.compress(icc)
         profile = struct.pack(">I", len(held)) + b"iCCP" + held
         data = data[:33] + profile + struct.pack(">I", zlib.crc32(b"iCCP" + held)) + data[33:]
     return carried.inserted(data, "PNG", form)

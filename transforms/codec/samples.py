@@ -3,10 +3,8 @@
 All functions take and give arrays [H, W, C] or [H, W] of uint8 or uint16, unless they say more.
 """
 
-import io
 from collections.abc import Callable
 
-import imagecodecs
 import numpy as np
 from PIL import ImageCms
 
@@ -130,71 +128,6 @@ def _beside(
 # -- colour ----------------------------------------------------------------------------------------
 
 
-def profile(icc: bytes | None, space: str) -> ImageCms.ImageCmsProfile | None:
-    """Open an ICC profile if it is sound and for this colour space: RGB, GRAY, CMYK or Lab."""
-    if not icc:
-        return None
-    try:
-        opened = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    except (ImageCms.PyCMSError, OSError):
-        return None
-    return opened if opened.profile.xcolor_space.strip() == space else None
-
-
-def is_sound(icc: bytes) -> bool:
-    """Tell whether a profile is one, of a space that images come in."""
-    return any(profile(icc, space) for space in ("RGB", "GRAY", "CMYK", "Lab"))
-
-
-def describes(icc: bytes | None, *, gray: bool) -> bool:
-    """Say whether a profile is for the colours we write: a wrong one shows wrong colours."""
-    return profile(icc, "GRAY" if gray else "RGB") is not None
-
-
-def cmyk_said(icc: bytes | None) -> str:
-    """Say how `from_cmyk` converts."""
-    if profile(icc, "CMYK"):
-        return "CMYK to sRGB through its ICC profile"
-    return "CMYK without a profile to RGB: R = (1-C)(1-K)"
-
-
-def from_cmyk(inks: np.ndarray, icc: bytes | None) -> np.ndarray:
-    """Convert inks [H, W, 4] to sRGB of the same depth."""
-    if icc and profile(icc, "CMYK"):
-        return by_strips(
-            inks,
-            lambda strip: imagecodecs.cms_transform(
-                np.ascontiguousarray(strip), icc, _SRGB, colorspace="cmyk", outcolorspace="rgb"
-            ),
-            3,
-            inks.dtype,
-        )
-    top = white(inks.dtype)
-
-    def plain(strip: np.ndarray) -> np.ndarray:
-        left = top - strip.astype(np.uint64)
-        return (left[..., :3] * left[..., 3:] + top // 2) // top
-
-    return by_strips(inks, plain, 3, inks.dtype)
-
-
-def to_cmyk(pixels: np.ndarray, icc: bytes | None) -> np.ndarray:
-    """Convert sRGB to inks [H, W, 4] of the same depth, as `from_cmyk` came from them."""
-    if icc and profile(icc, "CMYK"):
-        return by_strips(
-            pixels,
-            lambda strip: imagecodecs.cms_transform(
-                np.ascontiguousarray(strip), _SRGB, icc, colorspace="rgb", outcolorspace="cmyk"
-            ),
-            4,
-            pixels.dtype,
-        )
-    inks = scratch.empty((*pixels.shape[:2], 4), pixels.dtype)
-    inks[..., 3] = 0
-    np.subtract(white(pixels.dtype), pixels, out=inks[..., :3])
-    return inks
-
-
 def from_ycbcr(samples: np.ndarray, reference: tuple[float, ...]) -> np.ndarray:
     """Convert Y, Cb, Cr to RGB (TIFF 6.0, section 21) with the coefficients of BT.601.
 
@@ -216,46 +149,41 @@ def from_ycbcr(samples: np.ndarray, reference: tuple[float, ...]) -> np.ndarray:
     return by_strips(samples, convert, 3, samples.dtype)
 
 
-# CIE XYZ under D50 to linear sRGB: the inverse of sRGB's matrix, adapted to D50 by Bradford, as in
-# http://www.brucelindbloom.com/Eqn_RGB_XYZ_Matrix.html.
-_FROM_D50 = np.linalg.inv(
-    np.array(
-        [
-            [0.4360747, 0.3850649, 0.1430804],
-            [0.2225045, 0.7168786, 0.0606169],
-            [0.0139322, 0.0971045, 0.7141733],
-        ]
-    )
-)
-_D50 = np.array([0.9642, 1.0, 0.8249])
-
-
-def from_lab(samples: np.ndarray, *, offset: bool) -> np.ndarray:
-    """Convert CIE L*a*b* under D50 to sRGB of the same depth (TIFF 6.0, section 23).
+def from_lab(samples: np.ndarray, *, signed: bool) -> np.ndarray:
+    """Bring CIE L*a*b* of a TIFF to ICC's encoding, the one that `profiles.working` takes, and in
+    which `to_lab` finds each sample again.
 
     Args:
         samples: uint8 or uint16 [H, W, 3], as they are stored.
-        offset: whether a* and b* are stored with an offset, as ICC's are, or as signed numbers.
+        signed: whether a* and b* are signed numbers (TIFF 6.0, section 23), or have an offset, as
+            ICC's have (Adobe Photoshop TIFF Technical Notes); which in 16 bits differ by 256/257
+            from ICC's own of today (ICC.1:2022, tables 12 and 13).
     """
-    deep = samples.dtype == np.uint16
-    signed = np.int16 if deep else np.int8
-    top = white(samples.dtype)
-    unit = 256 if deep else 1
-    # ICC's white is FF00 in 16 bits (ICC.1:2004-10, table 12); TIFF's own is the largest value.
-    full = 65280 if deep and offset else top
+    if samples.dtype == np.uint8:
+        return by_strips(samples, lambda strip: strip ^ _SIGN_8 if signed else strip, 3, np.uint8)
+    offset, factors = _lab_scale(signed)
 
     def convert(strip: np.ndarray) -> np.ndarray:
-        light = strip[..., 0] * (100 / full)
-        chroma = (strip if offset else strip.view(signed))[..., 1:].astype(np.float64) / unit
-        if offset:
-            chroma -= 128
-        y = (light + 16) / 116
-        curve = np.stack([y + chroma[..., 0] / 500, y, y - chroma[..., 1] / 200], -1)
-        xyz = np.where(curve > 6 / 29, curve**3, (curve - 4 / 29) * (3 * (6 / 29) ** 2)) * _D50
-        # Not as a matrix product: those round as the processor's library likes.
-        linear = sum(xyz[..., index, None] * _FROM_D50[:, index] for index in range(3))
-        linear = np.clip(linear, 0, 1)
-        encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-        return np.rint(encoded * top)
+        return np.minimum(np.rint((strip ^ offset) * factors), 65535)
 
-    return by_strips(samples, convert, 3, samples.dtype)
+    return by_strips(samples, convert, 3, np.uint16)
+
+
+def to_lab(samples: np.ndarray, *, signed: bool) -> np.ndarray:
+    """Undo `from_lab`."""
+    if samples.dtype == np.uint8:
+        return by_strips(samples, lambda strip: strip ^ _SIGN_8 if signed else strip, 3, np.uint8)
+    offset, factors = _lab_scale(signed)
+    return by_strips(
+        samples, lambda strip: np.rint(strip / factors).astype(np.uint16) ^ offset, 3, np.uint16
+    )
+
+
+_SIGN_8 = np.array([0, 0x80, 0x80], np.uint8)
+_SIGN_16 = np.array([0, 0x8000, 0x8000], np.uint16)
+
+
+def _lab_scale(signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    if signed:
+        return _SIGN_16, np.array([1, 257 / 256, 257 / 256])
+    return np.zeros_like(_SIGN_16), np.full(3, 65535 / 65280)

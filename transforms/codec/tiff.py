@@ -437,8 +437,7 @@ def _palette(
 
 
 def _cmyk(samples: np.ndarray, tiff: Any, page: _Page, form: Form, done: list[str]) -> np.ndarray:
-    done.append(convert.cmyk_said(form.icc))
-    return convert.from_cmyk(samples, form.icc)
+    return np.ascontiguousarray(samples)
 
 
 def _ycbcr(samples: np.ndarray, tiff: Any, page: _Page, form: Form, done: list[str]) -> np.ndarray:
@@ -456,8 +455,7 @@ def _ycbcr(samples: np.ndarray, tiff: Any, page: _Page, form: Form, done: list[s
 
 
 def _lab(samples: np.ndarray, tiff: Any, page: _Page, form: Form, done: list[str]) -> np.ndarray:
-    done.append("CIE L*a*b* to sRGB")
-    return convert.from_lab(samples, offset=tiff.photometric == 9)
+    return convert.from_lab(samples, signed=tiff.photometric == SIGNED_LAB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,6 +468,7 @@ class _Kind:
 
 
 _PALETTE = 3
+SIGNED_LAB = 8
 _KINDS: dict[int, _Kind] = {
     0: _Kind("L", 1, _gray),
     1: _Kind("L", 1, _gray),
@@ -477,7 +476,7 @@ _KINDS: dict[int, _Kind] = {
     _PALETTE: _Kind("P", 1, _palette),
     5: _Kind("CMYK", 4, _cmyk),
     6: _Kind("YCbCr", 3, _ycbcr),
-    8: _Kind("LAB", 3, _lab),
+    SIGNED_LAB: _Kind("LAB", 3, _lab),
     9: _Kind("LAB", 3, _lab),
 }
 
@@ -516,10 +515,6 @@ def _form(page: _Page, tiff: Any) -> Form:
     exif = None
     if shown or tree.nested:
         exif = b"Exif\0\0" + directories.stream(Tree(layout.order, shown, tree.nested))[0]
-    icc = page.value(_ICC)
-    if icc and not convert.is_sound(icc):
-        page.warnings.append("the ICC profile is broken and was not carried over")
-        icc = None
     xmp = page.value(_XMP)
     resolution = [directories.rational(data, layout, page.directory.find(t)) for t in (282, 283)]
     unit = page.number_of(296) or 2
@@ -531,7 +526,8 @@ def _form(page: _Page, tiff: Any) -> Form:
         mode=_stated_mode(page),
         bits=bits if isinstance(bits, int) else max(bits),
         orientation=orientation if orientation in TURNS else 1,
-        icc=icc,
+        icc=page.value(_ICC),
+        space="LAB" if tiff.photometric in (SIGNED_LAB, 9) else None,
         exif=exif,
         xmp=upright_xmp(xmp) if xmp else None,
         iptc=page.value(_IPTC),
@@ -557,6 +553,7 @@ def _notes(
         "tile": (tiff.tilelength, tiff.tilewidth) if tiff.is_tiled else None,
         "rows": None if tiff.is_tiled else tiff.rowsperstrip,
         "planar": tiff.planarconfig == 2,
+        "lab": int(tiff.photometric) if tiff.photometric in (SIGNED_LAB, 9) else None,
         "extra": None if extra is None else int(extra),
         "float": tiff.dtype.name if tiff.dtype is not None and tiff.dtype.kind == "f" else None,
         "resolution": resolution,

@@ -17,7 +17,7 @@ from PIL import Image
 from transforms import scratch
 from transforms.codec import samples as convert
 from transforms.codec.form import CodecError, Form
-from transforms.codec.tiff import DESCRIPTIVE
+from transforms.codec.tiff import DESCRIPTIVE, SIGNED_LAB
 from transforms.metadata import directories
 from transforms.metadata.blocks import MetadataError
 from transforms.metadata.directories import (
@@ -118,7 +118,7 @@ def _write(out: BinaryIO, layout: Layout, page: Page, pointer: int) -> int:
         tags |= {324: (long, offsets), 325: (long, sizes)}
     else:
         tags |= {278: (LONG, [rows]), 273: (long, offsets), 279: (long, sizes)}
-    tree = beside(page.form, layout.order, gray=tags[262][1][0] in (0, 1))
+    tree = beside(page.form, layout.order, page.form.profile_of(page.pixels))
     for tag, (kind, values) in tags.items():
         tree.fields[tag] = field_of(tag, kind, values, layout.order)
     data, where, _ = directories.packed(tree, layout, out.tell())
@@ -135,6 +135,8 @@ def _write(out: BinaryIO, layout: Layout, page: Page, pointer: int) -> int:
 
 _Tags = dict[int, tuple[int, list[int]]]
 
+_PHOTOMETRIC = {"GRAY": 1, "RGB": 2, "CMYK": 5, "LAB": SIGNED_LAB}
+
 
 def _stored(page: Page) -> tuple[np.ndarray, _Tags]:
     """Give the samples to store, as [H, W, C], and the tags that tell what they are."""
@@ -143,10 +145,11 @@ def _stored(page: Page) -> tuple[np.ndarray, _Tags]:
     extra = form.notes.get("extra") if form.format == "TIFF" else None
     if alpha is not None and extra == 1:
         pixels = convert.multiplied(pixels, alpha)
-    if form.mode.startswith("CMYK") and not gray:
-        photometric, colour = 5, convert.to_cmyk(pixels, form.icc)
-    else:
-        photometric, colour = (1 if gray else 2), pixels
+    space = form.space_of(pixels)
+    photometric, colour = _PHOTOMETRIC[space], pixels
+    if space == "LAB":
+        photometric = form.notes.get("lab") or photometric
+        colour = convert.to_lab(pixels, signed=photometric == SIGNED_LAB)
     if form.mode == "1" and gray and alpha is None and pixels.dtype == np.uint8:
         return colour >= 128, {258: (SHORT, [1]), 262: (SHORT, [1])}
     if alpha is not None:
@@ -265,7 +268,7 @@ def _compression(form: Form, samples: np.ndarray, tags: _Tags) -> tuple[int, int
 # -- what stands beside the pixels -----------------------------------------------------------------
 
 
-def beside(form: Form, order: str, *, gray: bool) -> Tree:
+def beside(form: Form, order: str, icc: bytes | None) -> Tree:
     """Give the tags that say something of the photograph: EXIF, XMP, IPTC, ICC, resolution."""
     tree = Tree(order)
     private = form.notes.get("private") if form.format == "TIFF" else None
@@ -282,7 +285,7 @@ def beside(form: Form, order: str, *, gray: bool) -> Tree:
     blocks = (
         (700, _BYTE, form.xmp),
         (33723, UNDEFINED, form.iptc),
-        (34675, UNDEFINED, form.icc if _fits(form, gray=gray) else None),
+        (34675, UNDEFINED, icc),
     )
     for tag, kind, held in blocks:
         if held:
@@ -294,12 +297,6 @@ def beside(form: Form, order: str, *, gray: bool) -> Tree:
             tree.fields[tag] = field_of(tag, RATIONAL, parts, order)
         tree.fields[296] = field_of(296, SHORT, [unit], order)
     return tree
-
-
-def _fits(form: Form, *, gray: bool) -> bool:
-    if form.mode.startswith("CMYK") and not gray:
-        return convert.profile(form.icc, "CMYK") is not None
-    return convert.describes(form.icc, gray=gray)
 
 
 def _resolution(form: Form) -> tuple[Fraction, Fraction, int] | None:
