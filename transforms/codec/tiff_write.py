@@ -243,7 +243,7 @@ _LOSSLESS = {
     "lzma": 34925,
     "zstd": 50000,
 }
-_FAX = {"ccittrle", "ccitt_t4", "ccitt_t6", "ccittfax3", "ccittfax4"}
+_FAX = {"ccittrle", "ccittfax3", "ccittfax4"}
 _PREDICTED = {5, _DEFLATE, 32946, 34925, 50000}
 
 
