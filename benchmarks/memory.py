@@ -153,7 +153,11 @@ def large(megapixels: float, work: Path, model: str, *, deep: bool) -> int:
     usage = measure(["restore", str(archive), str(work / "output"), *options])
     print(f"{model}: {master.suffix[1:]} of {width} x {height} pixels, {size:.0f} MB")
     show(usage)
-    print(f"{usage.seconds / megapixels:.2f} seconds a megapixel")
+    cpu = sum(peak.cpu for peak in usage.workers.values())
+    print(
+        f"a megapixel took {usage.seconds / megapixels:.2f} seconds, start-up included, and the "
+        f"worker's processor {cpu / megapixels:.2f}"
+    )
     return usage.code
 
 

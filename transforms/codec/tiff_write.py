@@ -34,6 +34,7 @@ from transforms.metadata.directories import (
 from transforms.scratch import Buffer
 
 _STRIP = 1 << 18  # bytes of a strip, where the master has none
+_LARGEST = 1 << 26  # bytes of a strip that is compressed, which is in memory twice
 _PIECE = 1 << 22  # bytes that are written at a time
 _CLASSIC = (1 << 32) - (1 << 24)  # bytes that the offsets of a TIFF reach, with room for tags
 _BYTE = 1
@@ -88,7 +89,7 @@ def _write(out: BinaryIO, layout: Layout, page: Page, pointer: int) -> int:
     rows = notes.get("rows") or max(1, _STRIP // max(1, samples.nbytes // height))
     rows = min(rows, height)
     if compression != 1:  # which writes them piece by piece
-        rows = min(rows, max(1, scratch.LIMIT // max(1, samples.nbytes // height)))
+        rows = min(rows, max(1, _LARGEST // max(1, samples.nbytes // height)))
     planes = np.split(samples, channels, axis=-1) if planar else [samples]
     blocks = _tiles(planes, *tile) if tile else _strips(planes, rows)
     offsets, sizes = [], []
