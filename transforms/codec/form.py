@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,6 +82,21 @@ class Decoded:
     alpha: np.ndarray | None
     warnings: tuple[str, ...]
     native: np.ndarray | None = None
+
+
+class Page(NamedTuple):
+    """A page to encode.
+
+    Attributes:
+        form: of its master, with the profile that describes these samples.
+        pixels: uint8 or uint16 [H, W, C] as `codec.own_colours` gives them: of the form's space, or
+            gray or RGB; three channels make a gray master's derivative RGB.
+        alpha: [H, W] of the same type.
+    """
+
+    form: Form
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
