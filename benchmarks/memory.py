@@ -3,9 +3,12 @@
     python benchmarks/memory.py -- restore IN OUT --workers 1   any heliograph command
     python benchmarks/memory.py --growth PHOTOS                 50 photographs against 500
     python benchmarks/memory.py --large 100                     one JPEG of that many megapixels
+    python benchmarks/memory.py --large 300 --deep --model colorize    a 48-bit TIFF of 1.8 GB
 
 Peaks are in MB of a million bytes. RSS is the kernel's own high-water mark, which no sampling
-misses; private memory (what no other process shares) is the largest of a sample every 0.1 s.
+misses, and counts the pages of mapped files (transforms/scratch.py) that happen to be in memory and
+can be written out. Private memory is what no file stands behind (RssAnon and swap): the largest of
+a sample every 0.1 s of a process, and of all processes together.
 """
 
 import argparse
@@ -18,8 +21,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from throughput import RECIPE, find_photos, link
+
+if TYPE_CHECKING:
+    import numpy as np
 
 INTERVAL = 0.1
 WORKER = "sdk_worker_main"
@@ -41,6 +48,7 @@ class Usage:
 
     seconds: float = 0.0
     code: int = 0
+    together: int = 0  # the most private memory of driver and workers at one time, in bytes
     driver: Peak = field(default_factory=Peak)
     workers: dict[int, Peak] = field(default_factory=dict)  # by process id
 
@@ -56,27 +64,29 @@ def measure(arguments: list[str]) -> Usage:
     started = time.perf_counter()
     driver = subprocess.Popen([sys.executable, "-m", "heliograph", *arguments])
     while driver.poll() is None:
-        sample(driver.pid, usage.driver)
+        private = sample(driver.pid, usage.driver)
         for pid in workers_of(driver.pid):
-            sample(pid, usage.workers.setdefault(pid, Peak()))
+            private += sample(pid, usage.workers.setdefault(pid, Peak()))
+        usage.together = max(usage.together, private)
         time.sleep(INTERVAL)
     usage.seconds = time.perf_counter() - started
     usage.code = driver.returncode
     return usage
 
 
-def sample(pid: int, peak: Peak) -> None:
-    """Raise a process's peak to what it holds now."""
+def sample(pid: int, peak: Peak) -> int:
+    """Raise a process's peak to what it holds now, and give its private memory."""
     try:
-        status, rollup = fields(pid, "status"), fields(pid, "smaps_rollup")
+        status = fields(pid, "status")
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return  # it has just ended
+        return 0  # it has just ended
     peak.resident = max(peak.resident, status.get("VmHWM", 0))
-    private = sum(size for name, size in rollup.items() if name.startswith("Private_"))
+    private = status.get("RssAnon", 0) + status.get("VmSwap", 0)
     peak.private = max(peak.private, private)
     user, system = map(int, ticks[11:13])  # the 14th and 15th of all, by proc(5)
     peak.cpu = (user + system) / os.sysconf("SC_CLK_TCK")
+    return private
 
 
 def fields(pid: int, name: str) -> dict[str, int]:
@@ -109,6 +119,7 @@ def show(usage: Usage) -> None:
     print(f"{'':10}{'peak RSS':>12}{'peak private':>15}")
     for name, peak in named:
         print(f"{name:10}{peak.resident / 1e6:9.0f} MB{peak.private / 1e6:12.0f} MB")
+    print(f"{'together':10}{'':12}{usage.together / 1e6:15.0f} MB")
     print(f"{usage.seconds:.1f} seconds, exit code {usage.code}")
 
 
@@ -129,32 +140,71 @@ def growth(folder: Path, work: Path) -> int:
     return max(codes)
 
 
-def large(megapixels: float, work: Path) -> int:
-    """Restore one large JPEG."""
+def large(megapixels: float, work: Path, model: str, *, deep: bool) -> int:
+    """Restore one large JPEG, or TIFF of 48 bits."""
     archive = work / "photos"
     archive.mkdir()
-    width, height = make_jpeg(archive / "large.jpg", megapixels)
-    usage = measure(["restore", str(archive), str(work / "output"), "--workers", "1"])
-    print(f"one JPEG of {width} x {height} pixels")
+    height = round(math.sqrt(megapixels * 1e6 * 16 / 25))
+    width = round(megapixels * 1e6 / height)
+    master = archive / ("large.tif" if deep else "large.jpg")
+    (make_tiff if deep else make_jpeg)(master, width, height)
+    size = master.stat().st_size / 1e6
+    options = ["--model", model, "--workers", "1", "--max_pixels", str(width * height)]
+    usage = measure(["restore", str(archive), str(work / "output"), *options])
+    print(f"{model}: {master.suffix[1:]} of {width} x {height} pixels, {size:.0f} MB")
     show(usage)
+    cpu = sum(peak.cpu for peak in usage.workers.values())
+    print(
+        f"a megapixel took {usage.seconds / megapixels:.2f} seconds, start-up included, and the "
+        f"worker's processor {cpu / megapixels:.2f}"
+    )
     return usage.code
 
 
-def make_jpeg(path: Path, megapixels: float) -> tuple[int, int]:
-    """Tile a photograph that ships with scikit-image to 25:16, and give its width and height."""
+def make_jpeg(path: Path, width: int, height: int) -> None:
+    """Tile a photograph that ships with scikit-image."""
     import numpy as np
     from PIL import Image
+
+    pixels = np.concatenate(list(rows_of(width, height)))
+    Image.fromarray(pixels).save(path, quality=95)
+
+
+def make_tiff(path: Path, width: int, height: int, rows: int = 64) -> None:
+    """Write the same photograph as 16-bit RGB in strips, without ever holding it."""
+    import numpy as np
+    import tifffile
+
+    random = np.random.default_rng(1)
+
+    def strips() -> "Iterator[np.ndarray]":
+        waiting = np.empty((0, width, 3), np.uint16)
+        for part in rows_of(width, height):
+            # The lower eight bits are noise, as they are in a scan.
+            part = part * np.uint16(256) + random.integers(0, 256, part.shape, np.uint16)
+            waiting = np.concatenate([waiting, part])
+            while len(waiting) >= rows:
+                yield waiting[:rows]
+                waiting = waiting[rows:]
+        if len(waiting):
+            yield waiting
+
+    shape = (height, width, 3)
+    tifffile.imwrite(
+        path, strips(), shape=shape, dtype=np.uint16, photometric="rgb", rowsperstrip=rows
+    )
+
+
+def rows_of(width: int, height: int) -> "Iterator[np.ndarray]":
+    """Give an image from the top down, uint8 [h, width, 3] at a time."""
+    import numpy as np
     from skimage import data
 
     photograph = data.coffee()
-    height = round(math.sqrt(megapixels * 1e6 * 16 / 25))
-    width = round(megapixels * 1e6 / height)
-    down, across = (
-        -(-side // of) for side, of in zip((height, width), photograph.shape[:2], strict=True)
-    )
-    pixels = np.tile(photograph, (down, across, 1))[:height, :width]
-    Image.fromarray(pixels).save(path, quality=95)
-    return width, height
+    across = -(-width // photograph.shape[1])
+    band = np.tile(photograph, (1, across, 1))[:, :width]
+    for top in range(0, height, len(band)):
+        yield band[: height - top]
 
 
 def main() -> int:
@@ -166,12 +216,14 @@ def main() -> int:
     mode.add_argument("--growth", type=Path, metavar="PHOTOS", help=f"at least {MANY} photographs")
     mode.add_argument("--large", type=float, metavar="MEGAPIXELS")
     mode.add_argument("command", nargs="*", default=[], help="after --: what to tell heliograph")
+    parser.add_argument("--deep", action="store_true", help="--large: a TIFF of 48 bits")
+    parser.add_argument("--model", default="denoise", help="--large: which to run")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="heliograph-memory-") as folder:
         if args.growth:
             return growth(args.growth, Path(folder))
         if args.large:
-            return large(args.large, Path(folder))
+            return large(args.large, Path(folder), args.model, deep=args.deep)
     usage = measure(args.command)
     show(usage)
     return usage.code

@@ -55,7 +55,7 @@ from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
 log = logging.getLogger("heliograph")
 
 # Raised whenever the same job would write other bytes than before.
-ALGORITHM = 1
+ALGORITHM = 2
 
 
 class ExitCode(IntEnum):

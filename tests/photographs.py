@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image, ImageCms
 from skimage import data, filters
 
+from transforms import codec
+
 PHOTOS = {
     "astronaut": data.astronaut,
     "chelsea": data.chelsea,
@@ -71,6 +73,13 @@ def saved(image, name, **options):
     out = io.BytesIO()
     image.save(out, name, **options)
     return out.getvalue()
+
+
+def rewritten(decoded, result=None, name=None):
+    """Bytes of the derivative of a decoded image, as jobs write it; or of a result made of it."""
+    result = decoded.pixels if result is None else result
+    form, samples = codec.own_colours(decoded.form, result, decoded.pixels, decoded.native, name)
+    return codec.encode(form, samples, decoded.alpha, name=name)
 
 
 def opened(data):

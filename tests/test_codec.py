@@ -10,11 +10,12 @@ import pytest
 import skimage.data
 import tifffile
 from PIL import Image, ImageOps
-from skimage.color import lab2rgb, rgb2xyz, xyz2lab
+from skimage.color import lab2rgb, rgb2lab, rgb2xyz, xyz2lab
 
 from tests import photographs
-from tests.photographs import gray, opened, saved, sixteen, small
+from tests.photographs import gray, opened, rewritten, saved, sixteen, small
 from transforms.codec import Form, decode, encode
+from transforms.icc import SRGB
 
 ORIENTATION = 0x112
 
@@ -121,7 +122,7 @@ def test_modes_come_in_and_go_out_without_loss(case):
     assert (decoded.alpha is not None) == (whole in ("LA", "RGBA"))
     joined = decoded.pixels if decoded.alpha is None else np.dstack([decoded.pixels, decoded.alpha])
     assert np.array_equal(joined.reshape(expected.shape), expected)
-    derivative = opened(encode(decoded.form, decoded.pixels, decoded.alpha))
+    derivative = opened(rewritten(decoded))
     assert (derivative.format, derivative.mode) == (name, after)
     back = derivative if whole == "I;16" else derivative.convert(whole)
     assert np.array_equal(np.asarray(back), expected)
@@ -178,9 +179,12 @@ def test_lab_tiff_is_read_as_the_colours_it_holds():
     decoded = decode(out.getvalue())
     difference = np.abs(decoded.pixels.astype(int) - small())
     assert difference.mean() < 2, "8 bits of Lab are coarser than 8 bits of RGB"
-    derivative = opened(encode(decoded.form, decoded.pixels))
-    assert derivative.mode == "RGB"
-    assert np.array_equal(np.asarray(derivative), decoded.pixels)
+    derivative = tifffile.TiffFile(io.BytesIO(rewritten(decoded))).pages[0]
+    assert derivative.photometric.name == "CIELAB"
+    assert np.array_equal(derivative.asarray(), stored_lab)
+    elsewhere = opened(rewritten(decoded, name="PNG"))
+    assert elsewhere.mode == "RGB"
+    assert np.array_equal(np.asarray(elsewhere), decoded.pixels)
 
 
 @pytest.mark.parametrize("name", ["TIFF", "JPEG"])
@@ -197,19 +201,26 @@ def test_cmyk_goes_through_its_own_profile_and_back(name):
     lightness = 100 - black / 2.55
     expected = lab2rgb(np.dstack([lightness, 0 * lightness, 0 * lightness])) * 255
     assert np.abs(decoded.pixels - expected).max() < (4 if name == "TIFF" else 12)
-    derivative = opened(encode(decoded.form, decoded.pixels))
+    derivative = opened(rewritten(decoded))
     assert (derivative.mode, derivative.info["icc_profile"]) == ("CMYK", icc)
     back = np.asarray(derivative).astype(int)
-    assert back[..., :3].mean() < 1
-    assert np.abs(back[..., 3] - black).mean() < 3
+    assert np.abs(back - inks).mean() < (1e-9 if name == "TIFF" else 3), "nothing was changed"
+    inverse = np.asarray(opened(rewritten(decoded, 255 - decoded.pixels))).astype(int)
+    assert inverse[..., :3].mean() < 1
+    expected = rgb2lab(255 - decoded.pixels)[..., 0]
+    assert np.abs(100 - inverse[..., 3] / 2.55 - expected).mean() < 1.5
+    elsewhere = opened(rewritten(decoded, name="PNG"))
+    assert (elsewhere.mode, elsewhere.info["icc_profile"]) == ("RGB", SRGB)
 
 
 def test_cmyk_without_a_profile_converts_as_pillow_does():
     image = COLOUR.convert("CMYK")
     decoded = decode(saved(image, "JPEG", quality=95))
     assert np.array_equal(decoded.pixels, opened(saved(image, "JPEG", quality=95)).convert("RGB"))
-    assert opened(encode(decoded.form, decoded.pixels)).mode == "CMYK"
-    assert opened(encode(decoded.form, decoded.pixels, name="PNG")).mode == "RGB"
+    assert opened(rewritten(decoded)).mode == "CMYK"
+    elsewhere = opened(rewritten(decoded, name="PNG"))
+    assert elsewhere.mode == "RGB"
+    assert "icc_profile" not in elsewhere.info
 
 
 # In a process of its own: a refused fax encoding breaks Pillow's heap, and what runs after it.

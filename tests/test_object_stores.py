@@ -3,6 +3,7 @@
 import errno
 import io
 import logging
+import mmap
 import os
 import sys
 import time
@@ -255,6 +256,16 @@ def test_a_large_object_is_read_in_order_in_few_requests(store):
     assert len(store.proxy.seen) < 14
     with storage.opened(path) as file:
         assert file.read() == LARGE
+
+
+def test_a_large_file_goes_out_of_a_mapped_file_and_comes_in_by_pieces(store, tmp_path):
+    (tmp_path / "large.bin").write_bytes(LARGE)
+    with (tmp_path / "large.bin").open("rb") as file:
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    path = put(store, "large.bin", mapped)
+    pieces = list(storage.chunks(path))
+    assert max(map(len, pieces)) <= len(LARGE) / 3
+    assert b"".join(pieces) == LARGE
 
 
 def test_an_archive_in_an_archive_is_read_by_seeking(store):

@@ -53,6 +53,18 @@ def test_what_is_written_is_there_under_its_name_and_nothing_else(tmp_path, name
     assert storage.exists(path)
 
 
+def test_a_large_file_is_read_and_written_piece_by_piece(tmp_path):
+    data = os.urandom(20_000_001)
+    path = put(tmp_path, "large.bin", data)
+    pieces = list(storage.chunks(path))
+    assert max(map(len, pieces)) < len(data) / 2
+    assert b"".join(pieces) == data
+    storage.write(f"{tmp_path}/copy.bin", memoryview(data), scratch=str(tmp_path / ".tmp"))
+    assert (tmp_path / "copy.bin").read_bytes() == data
+    with pytest.raises(StorageError, match=r"cannot read .*gone\.bin"):
+        next(storage.chunks(str(tmp_path / "gone.bin")))
+
+
 @named
 def test_listing_a_folder_finds_every_name(tmp_path, name):
     path = put(tmp_path, name)

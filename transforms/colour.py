@@ -1,9 +1,14 @@
 """Colour spaces of models on whole arrays: to a model's input, and its chroma back to a master."""
 
+from collections.abc import Callable, Iterator
+from functools import cache
+
 import cv2
 import numpy as np
 
-_ROWS = 1 << 20  # pixels converted at a time, so that a large scan needs no float copy of itself
+from transforms import scratch
+
+_STRIP = 1 << 16  # pixels converted at a time, so that a large scan needs no float copy of itself
 
 
 def white(dtype: np.dtype) -> int:
@@ -132,24 +137,97 @@ def shrunken(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 def join_chroma(pixels: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     """Give the master's lightness at full resolution the chroma that a model predicted.
 
+    Luminance is the master's to half a level of its type. A colour that sRGB cannot hold at this
+    luminance is mixed with as much gray of the same luminance as it takes.
+
     Args:
-        pixels: uint8 or uint16 [H, W, 1 or 3], of which L* is kept.
+        pixels: uint8 or uint16 [H, W, 1 or 3], sRGB, of which luminance is kept.
         chroma: float32 [h, w, 2], CIE a*b*, of any size; resampled bilinearly.
 
     Returns:
-        RGB of the type of `pixels`, [H, W, 3]; colours outside sRGB are clipped.
+        RGB of the type of `pixels`, [H, W, 3].
     """
     height, width = pixels.shape[:2]
-    result = np.empty((height, width, 3), pixels.dtype)
-    step = max(1, _ROWS // width)
+    result = scratch.empty((height, width, 3), pixels.dtype)
+    top_level = np.float32(white(pixels.dtype))
+    luminances = _luminances(pixels.dtype)
+    step = max(1, _STRIP // width)
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height))
-        lab = np.empty((rows.stop - top, width, 3), np.float32)
-        lab[..., 0] = lightness(to_unit(pixels[rows]))
-        lab[..., 1:] = _resampled_rows(chroma, rows, height, width)
-        light = cv2.cvtColor(lab, cv2.COLOR_Lab2LRGB)
-        result[rows] = from_unit(encoded(light), pixels.dtype)
+        y = luminances(pixels[rows])
+        a, b = np.moveaxis(_resampled_rows(chroma, rows, height, width), -1, 0)
+        for channel, light in enumerate(_inside(y, *_coloured(y, a, b))):
+            levels = _interpolated(_ENCODED(), light)
+            levels *= top_level
+            result[rows, :, channel] = np.rint(levels, out=levels)
     return result
+
+
+def _coloured(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
+    """Give linear R, G and B of luminance Y and CIE a*b*, all [H, W]."""
+    root = _interpolated(_ROOTS(), y)
+    x, z = _cube(root + a / np.float32(500)), _cube(root - b / np.float32(200))
+    return (_weighted(weights, x, y, z) for weights in _FROM_XYZ)
+
+
+def _inside(y: np.ndarray, *colour: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Bring linear R, G, B of luminance Y into 0 to 1, along the line to gray of this luminance."""
+    lowest, highest = np.minimum.reduce(colour), np.maximum.reduce(colour)
+    outside = np.flatnonzero((lowest < 0) | (highest > 1))
+    gray = y.take(outside)
+    below = gray / np.maximum(gray - lowest.take(outside), _LEAST)
+    above = (1 - gray) / np.maximum(highest.take(outside) - gray, _LEAST)
+    share = np.minimum(np.minimum(below, above), 1)
+    for light in colour:
+        light.put(outside, gray + share * (light.take(outside) - gray))
+    return colour
+
+
+_LEAST = np.float32(1e-12)  # what is divided by instead of nothing: gray itself is never outside
+
+
+def _luminances(dtype: np.dtype) -> Callable[[np.ndarray], np.ndarray]:
+    """Give what takes pixels [H, W, 1 or 3] of a type to relative luminance, float32 [H, W]."""
+    light = linear(np.arange(white(dtype) + 1) / white(dtype))
+
+    def luminances(pixels: np.ndarray) -> np.ndarray:
+        if pixels.shape[-1] == 1:
+            return light[pixels[..., 0]]
+        return _weighted(_TO_XYZ[1], *(light[pixels[..., channel]] for channel in range(3)))
+
+    return luminances
+
+
+# Powers and roots come from tables, filled in double precision and interpolated linearly, which is
+# exact to 1e-8: those of arrays in single precision differ from processor to processor, and so
+# would the last level of 16 bits. Tables are faster as well.
+_STEPS = 1 << 16
+
+
+def _table(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[], np.ndarray]:
+    """Tabulate a function of [0, 1] when it is first needed: its values, and the steps to the next,
+    float32 [2, _STEPS + 1].
+    """
+
+    def filled() -> np.ndarray:
+        values = function(np.arange(_STEPS + 1) / _STEPS)
+        return np.stack([values, np.diff(values, append=values[-1])]).astype(np.float32)
+
+    return cache(filled)
+
+
+_ROOTS, _ENCODED = _table(_root), _table(encoded)
+
+
+def _interpolated(table: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Give a tabulated function of float32 values, which are clipped to [0, 1]."""
+    places = np.clip(values, 0, 1)
+    places *= np.float32(_STEPS)
+    below = places.astype(np.int32)
+    places -= below
+    places *= table[1].take(below, mode="clip")
+    places += table[0].take(below, mode="clip")
+    return places
 
 
 def _resampled_rows(chroma: np.ndarray, rows: slice, height: int, width: int) -> np.ndarray:

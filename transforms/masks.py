@@ -5,10 +5,12 @@ import posixpath
 import apache_beam as beam
 import numpy as np
 
-from transforms import codec, storage
+from transforms import codec, scratch, storage
 from transforms.colour import luma, white
 from transforms.record import Batch, Record
 from transforms.stage import Stage
+
+_ROWS = 1 << 20  # pixels looked at together
 
 
 class MaskError(ValueError):
@@ -26,7 +28,7 @@ def read_mask(record: Record, folder: str, max_pixels: int = codec.DEFAULT_MAX_P
         StorageError: it cannot be read.
         CodecError: it is no image.
     """
-    mirror = record.source.mirror
+    mirror = record.mirror
     names = (f"{mirror}.png", f"{posixpath.splitext(mirror)[0]}.png", mirror)
     paths = [storage.join(folder, name) for name in dict.fromkeys(names)]
     path = next(filter(storage.exists, paths), None)
@@ -38,8 +40,19 @@ def read_mask(record: Record, folder: str, max_pixels: int = codec.DEFAULT_MAX_P
             f"the mask {path} has {pixels.shape[1]} x {pixels.shape[0]} pixels, and its image "
             f"{record.image.shape[1]} x {record.image.shape[0]}"
         )
-    values = pixels[..., 0] if pixels.shape[-1] == 1 else luma(pixels.astype(np.float32))
-    return record.replace(mask=values > white(pixels.dtype) / 2)
+    return record.replace(mask=_bright(pixels))
+
+
+def _bright(pixels: np.ndarray) -> np.ndarray:
+    """Tell, bool [H, W], where pixels [H, W, 1 or 3] are nearer to white than to black."""
+    height, width, channels = pixels.shape
+    result = scratch.empty((height, width), bool)
+    step = max(1, _ROWS // width)
+    for top in range(0, height, step):
+        part = pixels[top : top + step]
+        values = part[..., 0] if channels == 1 else luma(part.astype(np.float32))
+        result[top : top + step] = values > white(pixels.dtype) / 2
+    return result
 
 
 class ReadMasks(beam.PTransform):

@@ -3,7 +3,6 @@
 import apache_beam as beam
 import numpy as np
 
-from transforms.colour import with_channels
 from transforms.metrics import FULL_REFERENCE
 from transforms.record import Batch, Record
 from transforms.stage import Stage
@@ -34,9 +33,12 @@ def measure_record(record: Record) -> Record:
 
 
 def _comparable(image: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bring gray and RGB together: gray is RGB with equal channels."""
+    """Bring gray and RGB together: gray is RGB with equal channels, which are one in memory."""
     channels = max(image.shape[-1], reference.shape[-1])
-    return with_channels(image, channels), with_channels(reference, channels)
+    one, other = (
+        np.broadcast_to(pixels, (*pixels.shape[:2], channels)) for pixels in (image, reference)
+    )
+    return one, other
 
 
 class Measure(beam.PTransform):

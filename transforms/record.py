@@ -13,6 +13,7 @@ from transforms.names import safe_path
 
 if TYPE_CHECKING:
     from transforms.codec import Form
+    from transforms.scratch import Buffer
     from transforms.shards.fields import Fields
     from transforms.shards.shard import Place
 
@@ -112,11 +113,14 @@ class Record:
         source: where it comes from.
         sha256: of the encoded master, in hexadecimal.
         encoded: the bytes of the master, until they are decoded; then those of the derivative,
-            until they are written.
+            until they are written. Of a large one, a view of a mapped file (see `scratch`).
         fields: what came with it in its shard, by name, with its type.
         features: what its shard says of the fields, as Hugging Face's `datasets` describes them.
         form: how the master was encoded, and what to write back beside the pixels.
-        pixels: uint8 or uint16 [H, W, C], C 1 or 3, upright; degraded where that was asked.
+        pixels: uint8 or uint16 [H, W, C], C 1 or 3, sRGB or gray with its curve, upright; degraded
+            where that was asked.
+        native: the master's own samples [H, W, C'], of another profile or kind of colour; None
+            where they are the pixels.
         alpha: [H, W] of the same type, kept aside.
         reference: the pixels before degradation, where there was any.
         recipe: what the degradation was for this record, as the canonical text of its steps.
@@ -127,15 +131,18 @@ class Record:
         derivative: what was written: its path below the output, bytes and digest.
         warnings: what a person should know of this record.
         failure: set when a stage failed; later stages pass the record on.
+        page: which page of its file it is, from 1; previews and masks are not counted.
+        further: records of the file's further pages, while it is one record: see `pages`.
     """
 
     source: Source
     sha256: str | None = None
-    encoded: bytes | None = None
+    encoded: "Buffer | None" = None
     fields: "Fields" = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
     form: "Form | None" = None
     pixels: np.ndarray | None = None
+    native: np.ndarray | None = None
     alpha: np.ndarray | None = None
     reference: np.ndarray | None = None
     recipe: str | None = None
@@ -146,6 +153,8 @@ class Record:
     derivative: "Derivative | None" = None
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
+    page: int = 1
+    further: tuple["Record", ...] = ()
 
     @property
     def image(self) -> np.ndarray:
@@ -155,8 +164,13 @@ class Record:
 
     @property
     def key(self) -> str:
-        """The record's stable id inside the archive."""
-        return self.source.key
+        """The record's stable id inside the archive: its file's, with a further page's number."""
+        return self.source.key if self.page == 1 else f"{self.source.key}#page={self.page}"
+
+    @property
+    def mirror(self) -> str:
+        """The path of what is written for this page alone, but for its extension."""
+        return self.source.mirror if self.page == 1 else f"{self.source.mirror}#page={self.page}"
 
     def replace(self, **changes: Any) -> "Record":
         """Copy the record with some attributes changed.
@@ -181,6 +195,8 @@ class Record:
             recipe=self.recipe,
             warnings=self.warnings,
             failure=Failure(stage, type(error).__name__, message),
+            page=self.page,
+            further=tuple(page.failed(stage, error) for page in self.further),
         )
 
 
@@ -226,17 +242,19 @@ class Batch:
     records: tuple[Record, ...]
 
     def __len__(self) -> int:
-        return len(self.records)
+        return sum(1 + len(record.further) for record in self.records)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the encoded masters and of all arrays."""
+        records = [page for record in self.records for page in (record, *record.further)]
         return sum(
             len(held) if isinstance(held, bytes) else held.nbytes
-            for record in self.records
+            for record in records
             for held in (
                 record.encoded,
                 record.pixels,
+                record.native,
                 record.alpha,
                 record.reference,
                 record.mask,
@@ -247,8 +265,12 @@ class Batch:
 
     @property
     def failures(self) -> int:
-        """How many of the records have failed so far."""
-        return sum(record.failure is not None for record in self.records)
+        """How many of the records have failed so far, those of further pages among them."""
+        return sum(
+            page.failure is not None
+            for record in self.records
+            for page in (record, *record.further)
+        )
 
     def map(self, functions: Mapping[str, Callable[["Record"], "Record"]]) -> "Batch":
         """Take every record that has not failed through functions, by the names of their stages.

@@ -11,7 +11,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from models.contract import CHANNELS, Contract
 from models.handler import SavedModelHandler
 from models.saved_model import LoadedModel
-from transforms import colour, tiling
+from transforms import colour, scratch, tiling
 from transforms.record import Batch, Record
 
 DEFAULT_TILE = 640
@@ -110,7 +110,7 @@ def _tiled(
     columns: list[tiling.Span],
 ) -> np.ndarray:
     height, width = image.shape[:2]
-    result = np.empty((height, width, _channels(image, contract)), image.dtype)
+    result = scratch.empty((height, width, _channels(image, contract)), image.dtype)
     canvas = tiling.Canvas(height, width, CHANNELS[contract.output_space], columns)
     for row in rows:
         windows = (
@@ -225,7 +225,7 @@ def _mask(record: Record) -> np.ndarray:
     """Give the mask of a record; where nothing took pixels away, none is missing."""
     if record.mask is not None:
         return record.mask
-    return np.zeros(record.image.shape[:2], bool)
+    return np.broadcast_to(False, record.image.shape[:2])
 
 
 def _stacks(batch: Batch) -> Iterable[list[int]]:

@@ -28,6 +28,7 @@ from apache_beam.io.filesystem import FileSystem
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
+from transforms.scratch import Buffer
 from transforms.stores import File, Store, StoreError, Trouble, current_options, open_store
 
 log = logging.getLogger("heliograph")
@@ -217,7 +218,27 @@ def read(path: str) -> bytes:
     return _patiently("read", path, read_local)
 
 
-def write(path: str, data: bytes | Sequence[bytes], scratch: str) -> None:
+def chunks(path: str) -> Iterator[bytes]:
+    """Read a file from its beginning to its end, some megabytes at a time.
+
+    Raises:
+        StorageError: it cannot be read, or not to its end.
+    """
+    with opened(path) as file:
+        if not is_local(path):
+            yield from iter(lambda: file.read(_MOST_AHEAD), b"")
+            return
+        start = 0
+        while data := _patiently("read", path, _part_of(file, start)):
+            yield data
+            start += len(data)
+
+
+def _part_of(file: BinaryIO, start: int) -> Callable[[object], bytes]:
+    return lambda _: os.pread(file.fileno(), _MOST_AHEAD, start)
+
+
+def write(path: str, data: Buffer | Sequence[Buffer], scratch: str) -> None:
     """Write a file, or one of several parts, so that it is whole under its name or not there.
 
     A local file is written to a name of its own in `scratch`, a folder on the same storage, and
@@ -228,15 +249,15 @@ def write(path: str, data: bytes | Sequence[bytes], scratch: str) -> None:
         StorageError: it could not be written; nothing is left under `path` that was not there.
     """
     temporary = join(scratch, uuid.uuid4().hex)
-    parts = [data] if isinstance(data, bytes) else data
+    parts = [data] if isinstance(data, Buffer) else data
     if is_local(path):
         _patiently("write", path, lambda _: _write_local(path, parts, temporary))
     else:
-        whole = b"".join(parts)
+        whole = parts[0] if len(parts) == 1 else b"".join(parts)
         _patiently("write", path, lambda store: store.write(path, whole, temporary))
 
 
-def _write_local(path: str, parts: Sequence[bytes], temporary: str) -> None:
+def _write_local(path: str, parts: Sequence[Buffer], temporary: str) -> None:
     try:
         os.makedirs(os.path.dirname(temporary), exist_ok=True)
         with open(temporary, "wb") as file:

@@ -9,6 +9,7 @@ for ten minutes where credentials are missing.
 import contextlib
 import importlib
 import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, S3Options
 from apache_beam.options.value_provider import RuntimeValueProvider
 
+from transforms import scratch
+from transforms.scratch import Buffer
+
 # By scheme: the extra of ours that brings its client, and a module of that client.
 EXTRAS = {
     "gs": ("gcp", "google.cloud.storage"),
@@ -31,6 +35,8 @@ EXTRAS = {
 
 # Request Timeout, Too Many Requests, and the server errors that come and go.
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+
+_PIECE = 8 << 20  # of an object, where it is written piece by piece
 
 _CONNECT_SECONDS = 20
 _READ_SECONDS = 60
@@ -97,7 +103,7 @@ class Store(ABC):
         """Read some bytes of an object, of a version if one is given."""
 
     @abstractmethod
-    def write(self, path: str, data: bytes, temporary: str) -> None:
+    def write(self, path: str, data: Buffer, temporary: str) -> None:
         """Write an object whole; `temporary` is a name to use for one that is not."""
 
     @abstractmethod
@@ -223,10 +229,11 @@ class _S3(Store):
         size = int(answer.get("ContentRange", f"/{len(data)}").rpartition("/")[2])
         return Part(data, size, answer["ETag"])
 
-    def write(self, path: str, data: bytes, temporary: str) -> None:
+    def write(self, path: str, data: Buffer, temporary: str) -> None:
         # The client sends a checksum, which the store holds the bytes to before it shows them.
         bucket, name = split(path)
-        self._client.put_object(Bucket=bucket, Key=name, Body=data)
+        body = data if isinstance(data, bytes) else scratch.opened(data)
+        self._client.put_object(Bucket=bucket, Key=name, Body=body)
 
     def delete(self, paths: Sequence[str]) -> None:
         bucket, _ = split(paths[0])
@@ -347,9 +354,13 @@ class _GoogleCloud(Store):
         )
         return Part(data, size, version)
 
-    def write(self, path: str, data: bytes, temporary: str) -> None:
-        self._blob(path).upload_from_string(
-            data, content_type="application/octet-stream", checksum="crc32c", retry=None
+    def write(self, path: str, data: Buffer, temporary: str) -> None:
+        self._blob(path).upload_from_file(
+            scratch.opened(data),
+            size=len(data),
+            content_type="application/octet-stream",
+            checksum="crc32c",
+            retry=None,
         )
 
     def delete(self, paths: Sequence[str]) -> None:
@@ -425,11 +436,11 @@ class _BeamStore(Store):
     def _opened(self, path: str) -> Any:
         return self._system.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
-    def write(self, path: str, data: bytes, temporary: str) -> None:
+    def write(self, path: str, data: Buffer, temporary: str) -> None:
         # An object appears whole when it is closed; a file of Hadoop's grows in its place.
         target = temporary if self._system.has_dirs() else path
         with self._system.create(target, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            file.write(data)
+            shutil.copyfileobj(scratch.opened(data), file, _PIECE)
         if target != path:
             if self._system.exists(path):  # Hadoop renames over nothing
                 self._system.delete([path])

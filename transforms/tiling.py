@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from transforms import scratch
+
 BLEND = 16
 
 # Pixels handed back at a time, so that what is made of them is small beside the image.
@@ -133,7 +135,8 @@ class Canvas:
             windows: float32 [window, window, channels], one for each column span.
         """
         width = self._columns[-1].last
-        strip = np.zeros((rows.last - rows.first, width, self._channels), np.float32)
+        strip = scratch.empty((rows.last - rows.first, width, self._channels), np.float32)
+        strip.fill(0)
         top = rows.first - rows.start
         for column, window in zip(self._columns, windows, strict=True):
             left = column.first - column.start

@@ -3,7 +3,7 @@
 import numpy as np
 
 from transforms.colour import encoded, from_unit, linear, luma, to_unit, white
-from transforms.degradations.apply import by_rows
+from transforms.degradations.apply import by_level, by_rows
 from transforms.degradations.parameters import Number
 from transforms.degradations.registry import Damaged, degradation
 from transforms.degradations.texture import smooth_noise
@@ -100,12 +100,9 @@ def _faded(pixels: np.ndarray, lost: tuple[float, ...]) -> np.ndarray:
         lost = (sum(lost) / 3,)
     light = linear(to_unit(np.arange(white(pixels.dtype) + 1).astype(pixels.dtype)))
     reflectance = _DEEPEST + (1 - _DEEPEST) * light
-    result = np.empty_like(pixels)
-    for channel in range(channels):
-        left = reflectance ** np.float32(1 - lost[channel])
-        curve = from_unit(encoded((left - _DEEPEST) / (1 - _DEEPEST)), pixels.dtype)
-        result[..., channel] = curve[pixels[..., channel]]
-    return result
+    left = [reflectance ** np.float32(1 - lost[channel]) for channel in range(channels)]
+    curves = [from_unit(encoded((one - _DEEPEST) / (1 - _DEEPEST)), pixels.dtype) for one in left]
+    return by_level(pixels, curves)
 
 
 def _window(length: int, before: float, after: float, reach: float) -> np.ndarray:

@@ -1,9 +1,10 @@
 """How a function on float arrays becomes one on pixels, without a float copy of a whole scan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from transforms import scratch
 from transforms.colour import from_unit, to_unit
 
 _SAMPLES = 1 << 20  # of float32 in flight
@@ -21,13 +22,39 @@ def by_rows(pixels: np.ndarray, function: Callable[[np.ndarray, slice], np.ndarr
     Returns:
         The type of `pixels`, [H, W, C'].
     """
+    result: np.ndarray | None = None
+    for rows in _strips(pixels):
+        part = from_unit(function(to_unit(pixels[rows]), rows), pixels.dtype)
+        if len(part) == len(pixels):
+            return part
+        if result is None:
+            result = scratch.empty((len(pixels), *part.shape[1:]), part.dtype)
+        result[rows] = part
+    assert result is not None, "an image has rows"
+    return result
+
+
+def by_level(pixels: np.ndarray, tables: Sequence[np.ndarray]) -> np.ndarray:
+    """Look every level up.
+
+    Args:
+        pixels: uint8 or uint16 [H, W, C].
+        tables: what becomes of each level, in the type of `pixels`; one for each channel.
+
+    Returns:
+        The type and shape of `pixels`.
+    """
+    result = scratch.empty_like(pixels)
+    for rows in _strips(pixels):
+        for channel, table in enumerate(tables):
+            result[rows, :, channel] = table[pixels[rows, :, channel]]
+    return result
+
+
+def _strips(pixels: np.ndarray) -> list[slice]:
     height, width, channels = pixels.shape
     step = max(1, _SAMPLES // (width * channels))
-    parts = []
-    for top in range(0, height, step):
-        rows = slice(top, min(top + step, height))
-        parts.append(from_unit(function(to_unit(pixels[rows]), rows), pixels.dtype))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return [slice(top, min(top + step, height)) for top in range(0, height, step)]
 
 
 def by_channel(pixels: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -41,7 +68,7 @@ def by_channel(pixels: np.ndarray, function: Callable[[np.ndarray], np.ndarray])
     Returns:
         The type and shape of `pixels`.
     """
-    result = np.empty_like(pixels)
+    result = scratch.empty_like(pixels)
     for channel in range(pixels.shape[-1]):
         unit = np.ascontiguousarray(to_unit(pixels[..., channel]))
         result[..., channel] = from_unit(function(unit), pixels.dtype)

@@ -20,7 +20,7 @@ from transforms.colour import (
     white,
     with_channels,
 )
-from transforms.degradations.apply import by_rows
+from transforms.degradations.apply import by_level, by_rows
 from transforms.degradations.parameters import Choice, Number, Whole
 from transforms.degradations.registry import Damaged, degradation
 
@@ -37,10 +37,7 @@ def _by_level(pixels: np.ndarray, curves: Callable[[np.ndarray], np.ndarray]) ->
     """
     levels = np.linspace(0, 1, white(pixels.dtype) + 1)[:, None]
     tables = from_unit(curves(levels), pixels.dtype).T
-    result = np.empty_like(pixels)
-    for channel, table in enumerate(np.broadcast_to(tables, (pixels.shape[-1], levels.size))):
-        result[..., channel] = table[pixels[..., channel]]
-    return result
+    return by_level(pixels, list(np.broadcast_to(tables, (pixels.shape[-1], levels.size))))
 
 
 def _rounded(values: np.ndarray, steps: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from transforms import scratch
 from transforms.colour import white
 from transforms.degradations.apply import by_rows
 from transforms.degradations.parameters import Number, Whole
@@ -133,7 +134,7 @@ def elastic_transform(pixels: np.ndarray, rng: np.random.Generator, *, alpha: fl
     """
     height, width = pixels.shape[:2]
     field = _displacements(height, width, rng) * np.float32(alpha)
-    result = np.empty_like(pixels)
+    result = scratch.empty_like(pixels)
     for tile in _tiles((height, width), _TILE):
         result[tile] = _displaced(pixels, tile, _stretched(field, (height, width), tile))
     return Damaged(result)
@@ -215,7 +216,7 @@ def pixelate(pixels: np.ndarray, rng: np.random.Generator, *, scale: float) -> D
     small = max(1, int(width * scale)), max(1, int(height * scale))
     # Pillow averages 16 bits as floats alone.
     kind = np.float32 if pixels.dtype == np.uint16 else np.uint8
-    result = np.empty_like(pixels)
+    result = scratch.empty_like(pixels)
     for channel in range(pixels.shape[-1]):
         plane = Image.fromarray(pixels[..., channel].astype(kind))
         blocks = np.round(np.asarray(plane.resize(small, Image.Resampling.BOX)))
@@ -236,7 +237,7 @@ def jpeg(pixels: np.ndarray, rng: np.random.Generator, *, quality: int) -> Damag
     JPEG holds 8 bits: 16-bit images lose the rest here, as they do in a JPEG. It holds 65,500
     pixels a side, too: a longer image goes through several.
     """
-    result = np.empty_like(pixels)
+    result = scratch.empty_like(pixels)
     height, width = pixels.shape[:2]
     for tile in _tiles((height, width), _JPEG_SIDE):
         result[tile] = _jpeg(pixels[tile], quality)

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from transforms.scratch import Buffer
 from transforms.shards.fields import Fields
 
 Place = tuple[int | str, ...]
@@ -42,14 +43,14 @@ class Content:
     """One image of a shard: its encoded file, or the pixels themselves, and what came with it.
 
     Attributes:
-        encoded: bytes of an image file.
+        encoded: bytes of an image file, or a view of them (see `scratch`).
         pixels: uint8 or uint16 [H, W, 1 or 3], where the shard holds arrays.
         fields: the other members, columns or features of the sample, by name.
         features: what the shard says of the fields, by name, as Hugging Face's `datasets` describes
             its features.
     """
 
-    encoded: bytes | None = None
+    encoded: Buffer | None = None
     pixels: np.ndarray | None = None
     fields: Fields = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)

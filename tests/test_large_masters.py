@@ -1,0 +1,110 @@
+"""Masters that are too large for memory alone take the same path to the same bytes."""
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from tests.jobs import run
+from tests.photographs import cmyk_profile, gray, sixteen
+from tests.test_job import digests
+from transforms import codec, scratch
+
+DAMAGE = "gaussian_noise:2+gaussian_blur:1+fade:3+elastic_transform:1+jpeg:2+mask:2+grayscale"
+
+JOBS = {
+    "tiles": lambda models, masks: ("restore", "--model", models / "blur", "--tile", 256),
+    "chroma": lambda models, masks: ("restore", "--model", models / "constant_chroma"),
+    "scores": lambda models, masks: (
+        *("evaluate", "--model", models / "constant_chroma", "--recipe", DAMAGE),
+    ),
+    "masks": lambda models, masks: (
+        *("restore", "--model", models / "fill_with_mean", "--masks", masks),
+        *("--mask_input", "mask", "--mask_values", "0,1", "--image_output", "restored"),
+        *("--input_range=-1,1", "--output_range=-1,1"),
+    ),
+    "shards": lambda models, masks: ("degrade", "--recipe", "fog:1", "--output_format", "parquet"),
+    "nothing": lambda models, masks: ("convert",),
+}
+
+
+@pytest.fixture
+def masters(tmp_path, photographs) -> Path:
+    """Images whose ways through the codecs differ, some of them turned."""
+    folder = tmp_path / "masters"
+    folder.mkdir()
+    colour = photographs["coffee"]
+    deep = sixteen(colour)
+    alpha = np.dstack([colour, gray(photographs["coffee"])])
+    tifffile.imwrite(folder / "one strip.tif", deep, photometric="rgb", byteorder=">")
+    turned = [(274, "H", 1, 6, True)]
+    for name, options in {
+        "deflate": {"compression": "zlib", "predictor": True, "rowsperstrip": 7},
+        "tiles": {"tile": (64, 96), "planarconfig": "separate", "compression": "lzw"},
+    }.items():
+        pixels = np.moveaxis(deep, -1, 0) if name == "tiles" else deep
+        kind = {"photometric": "rgb", "extratags": turned}
+        tifffile.imwrite(folder / f"{name}.tif", pixels, **kind, **options)
+    exif = Image.Exif()
+    exif[274] = 7
+    Image.fromarray(colour).save(folder / "turned.jpg", exif=exif)
+    Image.fromarray(alpha).save(folder / "alpha.png")
+    tifffile.imwrite(folder / "gray.tif", sixteen(gray(colour))[..., 0], photometric="miniswhite")
+    Image.fromarray(colour).convert("CMYK").save(
+        folder / "inks.jpg", quality=95, icc_profile=cmyk_profile()
+    )
+    Image.fromarray(alpha).save(folder / "alpha.webp", lossless=True)
+    return folder
+
+
+@pytest.fixture
+def masks(tmp_path, masters) -> Path:
+    """A mask for each of them."""
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for number, path in enumerate(sorted(masters.iterdir())):
+        shape = codec.decode(path.read_bytes()).pixels.shape[:2]
+        missing = 255 * (np.random.default_rng(number).random(shape) < 0.2).astype(np.uint8)
+        image = Image.fromarray(missing)
+        (image.convert("RGB") if number % 2 else image).save(folder / f"{path.name}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_mapped_or_in_memory_a_job_writes_the_same_bytes(
+    name, masters, masks, models, tmp_path, monkeypatch
+):
+    command, *options = JOBS[name](models, masks)
+    before = digests(masters)
+    run(command, masters, tmp_path / "in memory", *options, code=0)
+    monkeypatch.setattr(scratch, "LIMIT", 0)
+    run(command, masters, tmp_path / "mapped", *options, code=0)
+    written, expected = (digests(tmp_path / place) for place in ("mapped", "in memory"))
+    results = ("images/", "masks/", "shards/", "metrics.parquet")
+    assert {n: d for n, d in written.items() if n.startswith(results)} == {
+        n: d for n, d in expected.items() if n.startswith(results)
+    }
+    assert len(written) > 3
+    assert digests(masters) == before
+
+
+def test_where_the_disk_is_full_the_large_image_fails_alone_and_says_why(
+    masters, tmp_path, monkeypatch
+):
+    def full(file, start, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr(scratch, "LIMIT", 200_000)  # eight bits of each fit, and 16 of gray
+    run("degrade", masters, tmp_path / "out", "--recipe", "grayscale", code=3)
+    lines = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
+    failed = {failure["key"]: failure for failure in map(json.loads, lines)}
+    assert failed.keys() == {"one strip.tif", "deflate.tif", "tiles.tif"}
+    for failure in failed.values():
+        assert failure["stage"] == "decode"
+        assert failure["error"] == "ScratchError"
+        assert "No space left on device; set TMPDIR" in failure["message"]

@@ -1,0 +1,137 @@
+"""Metadata that travels with an image: read from the master, made true, put into the derivative."""
+
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from transforms.metadata import exif, jp2, jpeg, photoshop, png, riff, tiff, xmp
+from transforms.metadata.blocks import Blocks, Found, MetadataError, Remark, Resolution
+from transforms.metadata.provenance import SOURCE_TYPES, Origin, Tool, recorded
+from transforms.metadata.tiff import insert_into
+
+__all__ = [
+    "SOURCE_TYPES",
+    "Blocks",
+    "Found",
+    "MetadataError",
+    "Origin",
+    "Remark",
+    "Resolution",
+    "Tool",
+    "amended",
+    "insert",
+    "insert_into",
+    "orientation",
+    "read",
+    "recorded",
+]
+
+_READERS: dict[str, Callable[[bytes | memoryview], Found]] = {
+    "JPEG": jpeg.read,
+    "PNG": png.read,
+    "TIFF": tiff.read,
+    "WEBP": riff.read,
+    "JP2": jp2.read,
+}
+
+
+def read(data: bytes | memoryview, name: str, page: int = 0) -> Found:
+    """Read the metadata of an image file; never fails, whatever is in it.
+
+    Args:
+        data: the file.
+        name: its format; one that holds no metadata has none.
+        page: of a TIFF, from 0.
+    """
+    if name == "TIFF":
+        return tiff.read(data, page)
+    reader = _READERS.get(name)
+    return Found(Blocks()) if reader is None else reader(data)
+
+
+def orientation(blocks: Blocks) -> int:
+    """Give how a picture is to be turned, as EXIF numbers it, 1-8: XMP is asked where EXIF does
+    not tell.
+    """
+    told = exif.orientation(blocks.exif) if blocks.exif else None
+    if told is None and blocks.xmp and b"Orientation" in blocks.xmp:
+        with suppress(MetadataError):  # said when the packet is amended
+            told = xmp.orientation(xmp.outline(blocks.xmp))
+    return told or 1
+
+
+def amended(
+    blocks: Blocks, width: int, height: int, tool: Tool | None = None, origin: Origin | None = None
+) -> Found:
+    """Make metadata true of an upright derivative of this size, and say in it how it was made.
+
+    Args:
+        blocks: of the master.
+        width: of the derivative.
+        height: likewise.
+        tool: what made it; None to say nothing of it.
+        origin: what it was made from, where there is a tool.
+
+    Returns:
+        The blocks, and what a person should know.
+    """
+    warnings: list[str] = []
+    if blocks.exif is not None:
+        block, said = exif.amended(blocks.exif, width, height)
+        blocks = replace(blocks, exif=block)
+        warnings += said
+    if blocks.photoshop is not None:
+        resources, said = photoshop.without_thumbnails(blocks.photoshop)
+        blocks = replace(blocks, photoshop=resources or None)
+        warnings += said
+    if tool is not None and origin is not None:
+        packet, said = recorded(blocks.xmp, width, height, tool, origin)
+    elif blocks.xmp is not None:
+        packet, said = xmp.amended(blocks.xmp, width, height)
+    else:
+        return Found(blocks, tuple(warnings))
+    return Found(replace(blocks, xmp=packet), (*warnings, *said))
+
+
+def insert(data: bytes | memoryview, name: str, blocks: Blocks) -> tuple[bytes, list[str]]:
+    """Put metadata into an image file that has none.
+
+    Args:
+        data: the file; of a TIFF, its first page is meant.
+        name: its format.
+        blocks: already amended.
+
+    Returns:
+        The file, and what it cannot hold.
+
+    Raises:
+        MetadataError: a TIFF would be too large for its offsets.
+    """
+    if name == "TIFF":
+        file = io.BytesIO(data)
+        said = insert_into(file, [blocks])
+        return file.getvalue(), said
+    if name in _WRITERS:
+        return _WRITERS[name](data, blocks)
+    lost = [
+        title
+        for title, held in (
+            ("EXIF", blocks.exif),
+            ("IPTC", blocks.iptc or blocks.photoshop),
+            ("XMP", blocks.xmp),
+            ("the resolution", blocks.resolution),
+            ("comments", blocks.remarks),
+        )
+        if held
+    ]
+    said = [f"{name} holds no metadata; left out: {', '.join(lost)}"] if lost else []
+    return bytes(data), said
+
+
+_WRITERS: dict[str, Callable[[bytes | memoryview, Blocks], tuple[bytes, list[str]]]] = {
+    "JPEG": jpeg.insert,
+    "PNG": png.insert,
+    "WEBP": riff.insert,
+    "JP2": jp2.insert,
+}
