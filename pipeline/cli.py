@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from heliograph import __version__
-from pipeline.options import RECIPE_COMMANDS, TRAIN, add_options, with_pairs_joined
+from pipeline.options import RECIPE_COMMANDS, add_options, with_pairs_joined
+from pipeline.training_options import TRAIN, TRAINING_OPTIONS
 
 log = logging.getLogger("heliograph")
 
@@ -124,7 +125,7 @@ def _train_parser(subparsers) -> None:
         "archive", nargs="+", metavar="ARCHIVE", help="clean images, as of `heliograph restore`"
     )
     train.add_argument("savedmodel", metavar="SAVEDMODEL", help="folder for what comes of it")
-    add_options(train, TRAIN)
+    add_options(train, TRAIN, TRAINING_OPTIONS)
 
 
 class _ListDegradations(argparse.Action):
@@ -212,14 +213,14 @@ def _train(args: argparse.Namespace) -> int:
         from models.saved_model import import_tensorflow
 
         import_tensorflow().constant(0)  # now, before Keras does
-        from pipeline.training import DivergedError, TrainingError, train
+        from pipeline.training import StoppedError, TrainingError, train
 
     try:
         train(args)
     except TrainingError as error:
         log.error("%s", error)
         return 2
-    except DivergedError as error:
+    except StoppedError as error:
         log.error("%s", error)
         return 1
     except KeyboardInterrupt:

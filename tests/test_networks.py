@@ -11,7 +11,7 @@ from models.networks.layers import Doubled
 from models.networks.table import NETWORKS, Choices, NetworkError, build
 from models.networks.unet import unet
 from models.optimizers import SCHEDULES, Schedule, make_optimizer
-from pipeline import options
+from pipeline import training_options as options
 
 FORMS = {
     "dense-autoencoder": Choices(side=28),

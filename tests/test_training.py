@@ -267,13 +267,13 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(digit
 
 
 def test_a_checkpoint_of_another_network_is_refused(digits, tmp_path, train):
-    from pipeline.checkpoint import CheckpointError
+    from pipeline.training import TrainingError
 
     train(digits, tmp_path / "model", *QUICK, "--steps", 2)
-    with pytest.raises(CheckpointError, match="loss was 'mse', not 'l1'"):
+    with pytest.raises(TrainingError, match="loss was 'mse', not 'l1'"):
         train(digits, tmp_path / "model", *QUICK, "--steps", 2, "--loss", "l1", "--resume")
     other = ("--network", "conv-autoencoder", "--crop", 28, "--steps", 2)
-    with pytest.raises(CheckpointError, match="of another network"):
+    with pytest.raises(TrainingError, match="of another network"):
         train(digits, tmp_path / "other", *other, "--initial", tmp_path / "model")
 
 
