@@ -54,10 +54,8 @@ def save(path: Path, arrays: Sequence[np.ndarray], facts: Mapping[str, Any]) -> 
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        before = "the one before it is still there" if path.exists() else "there was none before it"
         raise CheckpointError(
-            f"cannot save the checkpoint {path} ({error.strerror or error}); {before}: make room, "
-            "then --resume"
+            f"cannot save the checkpoint {path} ({error.strerror or error}): make room"
         ) from error
 
 

@@ -7,7 +7,6 @@ import math
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,10 @@ from pipeline.training_setup import (
     BEST,
     CHECKPOINT,
     LOGS,
-    ORIGINALS,
     StoppedError,
     TrainingError,
     check,
+    check_loss,
     clear_work,
     cores,
     facts_of,
@@ -46,10 +45,6 @@ from transforms import storage
 from transforms.recipe import RecipeError
 
 log = logging.getLogger("heliograph")
-
-
-class DivergedError(StoppedError):
-    """A training whose loss, or network, is no number any more."""
 
 
 class Crops(keras.utils.PyDataset):
@@ -89,26 +84,23 @@ def train(args: Namespace) -> Path:
         TrainingError: it cannot be begun as asked.
         StoppedError: it cannot go on; its last checkpoint is kept.
     """
-    with _told_as(TrainingError):
+    try:
         trainer = Trainer(args)
+    except _TOLD as error:
+        raise TrainingError(str(error)) from error
     return trainer.run()
 
 
-@contextmanager
-def _told_as(kind: type[Exception]) -> Iterator[None]:
-    """Tell errors that are for a person as one kind, which says how far a training got."""
-    try:
-        yield
-    except (
-        ArchiveError,
-        CheckpointError,
-        LossError,
-        NetworkError,
-        RecipeError,
-        WorkerError,
-        storage.StorageError,
-    ) as error:
-        raise kind(str(error)) from error
+# What is for a person to read, and says what to do.
+_TOLD = (
+    ArchiveError,
+    CheckpointError,
+    LossError,
+    NetworkError,
+    RecipeError,
+    WorkerError,
+    storage.StorageError,
+)
 
 
 class Trainer:
@@ -127,8 +119,10 @@ class Trainer:
         self.setup = check(args)
         prepare(self.setup, args)
         self.built = build(args.network, self.setup.choices)
+        check_loss(self.setup, self.built, args.loss)
         self.serve = served(self.built.model, self.built.contract, self.built.space)
         self.progress = Progress()
+        self._saved = 0  # the step of the checkpoint, once there is one
 
     def run(self) -> Path:
         """Train, export, describe; and give the SavedModel's folder.
@@ -137,11 +131,12 @@ class Trainer:
             TrainingError: it cannot be begun; an earlier training is as it was.
             StoppedError: it cannot go on; its last checkpoint is kept, and there is no SavedModel.
         """
-        open_work(self.setup, self.args)
-        try:
-            with _told_as(TrainingError):
+        with open_work(self.setup, self.args):
+            try:
                 self._begin()
-            with _told_as(StoppedError):
+            except _TOLD as error:
+                raise TrainingError(str(error)) from error
+            try:
                 self._train()
                 if self.args.patience and self.progress.best_step:
                     self._take_best()
@@ -154,8 +149,9 @@ class Trainer:
                     self.images.left_out,
                     self.args,
                 )
-        finally:
-            (self.setup.work / ORIGINALS).unlink(missing_ok=True)
+            except _TOLD as error:
+                kept = f"; --resume goes on from step {self._saved}" if self._saved else ""
+                raise StoppedError(f"{error}{kept}") from error
 
     def _begin(self) -> None:
         """Find images, and the weights to start from."""
@@ -183,7 +179,7 @@ class Trainer:
                 losses = self.learner.step(inputs, truth)
                 self.progress.step += 1
                 if not all(math.isfinite(loss) for loss in losses.values()):
-                    raise self._diverged(f"the loss is no number any more ({losses})")
+                    raise self._diverged("the loss is no number any more")
                 told.step(self.progress.step, losses)
                 self.progress.seconds = time.monotonic() - began
                 if self.progress.step % args.every == 0 or self.progress.step == args.steps:
@@ -202,16 +198,17 @@ class Trainer:
         self.progress.history.append({"step": self.progress.step, **scores})
         return scores
 
-    def _diverged(self, what: str) -> DivergedError:
+    def _diverged(self, what: str) -> StoppedError:
         kept = "there is no checkpoint yet"
-        if self.progress.history:
-            path = self.setup.work / CHECKPOINT
+        if self._saved:
             kept = (
-                f"the last good checkpoint, of step {self.progress.history[-1]['step']}, is {path}"
+                f"the last good checkpoint, of step {self._saved}, is kept, and "
+                f"{self.setup.work / BEST} holds the weights of step {self.progress.best_step} "
+                "for --initial"
             )
-        return DivergedError(
-            f"at step {self.progress.step} {what}; {kept}. Lower --rate, or raise --warmup or "
-            "say --clip_norm"
+        return StoppedError(
+            f"at step {self.progress.step} {what}; {kept}. Lower --rate, raise --warmup, or say "
+            "--clip_norm"
         )
 
     def _keep(self) -> None:
@@ -226,6 +223,7 @@ class Trainer:
             [_array(variable) for variable in self.learner.state],
             {"training": self.facts, "progress": dataclasses.asdict(self.progress)},
         )
+        self._saved = self.progress.step
 
     def _has_stopped_gaining(self) -> bool:
         since = self.progress.step - self.progress.best_step
@@ -237,6 +235,7 @@ class Trainer:
         checkpoint.require_same(path, facts["training"], json.loads(json.dumps(self.facts)))
         _assign(self.learner.state, arrays, path)
         self.progress = Progress(**facts["progress"])
+        self._saved = self.progress.step
         log.info("resumed at step %d", self.progress.step)
 
     def _start_from(self, initial: str) -> None:

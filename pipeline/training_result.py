@@ -12,8 +12,9 @@ from models.export import export
 from models.networks.table import Built
 from pipeline import model_card
 from pipeline.checkpoint import Progress
-from pipeline.training_setup import Setup, StoppedError
+from pipeline.training_setup import Setup
 from pipeline.validation import Validation
+from transforms import storage
 
 log = logging.getLogger("heliograph")
 
@@ -30,26 +31,26 @@ def write(
     """Export the network, describe it and show what it does.
 
     Raises:
-        StoppedError: it cannot be written; there is no SavedModel then, not half of one.
+        storage.StorageError: it cannot be written; what was there is still there.
     """
     target = setup.target
     part = target.with_name(f".{target.name}.part")
     picture = target.with_name(f"{target.name}-validation.jpg")
     shutil.rmtree(part, ignore_errors=True)
     try:
+        # Where it stops half-way there is no SavedModel, not half of one.
         export(built.model, part, built.contract, built.space)
         card = model_card.write(target.name, setup.network, facts, progress, left_out, args)
         (part / "README.md").write_text(card, encoding="utf-8")
         title = f"{args.network} on {setup.recipe}, images never trained on"
-        sheet = validation.sheet(title)
+        storage.write(str(picture), validation.sheet(title), str(part))
         if target.exists():
             shutil.rmtree(target)
         part.replace(target)
-        picture.write_bytes(sheet)
     except OSError as error:
+        reason = error.strerror or error
+        raise storage.StorageError(f"cannot write {target} ({reason}): make room") from error
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        raise StoppedError(
-            f"cannot write {target} ({error.strerror or error}): make room, then --resume"
-        ) from error
     log.info("the SavedModel: %s; side by side: %s", target, picture)
     return target

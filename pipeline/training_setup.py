@@ -5,14 +5,15 @@ import logging
 import os
 from argparse import Namespace
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 
-from models.losses import parse_loss
+from models.losses import SSIM_WINDOW, parse_loss
 from models.networks.table import NETWORKS, Built, Choices, Network
 from models.saved_model import resolve_precision
 from pipeline.archive import find_sources
@@ -102,6 +103,28 @@ def check(args: Namespace) -> Setup:
     return setup
 
 
+def check_loss(setup: Setup, built: Built, said: str | None) -> None:
+    """Make sure that the loss is one which the network can be trained by.
+
+    Args:
+        setup: what was asked.
+        built: the network.
+        said: the loss on the command line, if there is one.
+
+    Raises:
+        TrainingError: it would not be used, or mean nothing.
+    """
+    reason = ""
+    if said and (built.adversary is not None or setup.choices.classification):
+        reason = "the network is trained by losses of its own: leave --loss out"
+    elif "ciede2000" in setup.loss and built.space != "ab":
+        reason = "ciede2000 is for networks that give a*b*"
+    elif "ssim" in setup.loss and setup.choices.side < SSIM_WINDOW:
+        reason = f"ssim takes crops of {SSIM_WINDOW} pixels a side or more"
+    if reason:
+        raise TrainingError(f"--loss {setup.loss} is not for {built.model.name}: {reason}")
+
+
 def prepare(setup: Setup, args: Namespace) -> None:
     """Seed everything, and set how Keras' backend computes."""
     keras.utils.set_random_seed(args.seed)
@@ -121,8 +144,9 @@ def prepare(setup: Setup, args: Namespace) -> None:
     )
 
 
-def open_work(setup: Setup, args: Namespace) -> None:
-    """Make the folder that is worked in, and leave in it what is there.
+@contextmanager
+def open_work(setup: Setup, args: Namespace) -> Iterator[None]:
+    """Make the folder that is worked in, and leave nothing in it that is of no more use.
 
     Raises:
         TrainingError: it cannot be made, or an earlier training is in it.
@@ -136,6 +160,12 @@ def open_work(setup: Setup, args: Namespace) -> None:
         setup.work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"cannot work in {setup.work}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        (setup.work / ORIGINALS).unlink(missing_ok=True)
+        with suppress(OSError):  # there is something in it
+            setup.work.rmdir()
 
 
 def clear_work(setup: Setup) -> None:
@@ -207,7 +237,7 @@ def facts_of(setup: Setup, built: Built, images: Images, args: Namespace) -> dic
         "parameters": built.model.count_params(),
         "recipe": images.sampler.recipe.canonical,
         "augment": list(images.sampler.augment),
-        "loss": "rebalanced" if setup.choices.classification else setup.loss,
+        "loss": _loss(setup, built),
         "optimizer": args.optimizer,
         "rate": args.rate,
         "schedule": args.schedule,
@@ -226,6 +256,12 @@ def facts_of(setup: Setup, built: Built, images: Images, args: Namespace) -> dic
         "data": images.sampler.originals.digest,
         "images": [len(images.sampler.training), len(images.validation)],
     }
+
+
+def _loss(setup: Setup, built: Built) -> str:
+    if setup.choices.classification:
+        return "rebalanced"
+    return f"{setup.loss} and adversarial" if built.adversary is not None else setup.loss
 
 
 def _target(args: Namespace) -> Path:
