@@ -29,6 +29,7 @@ def export(
 
     Raises:
         ContractError: another layout or type, or Keras runs on another backend.
+        OSError: it cannot be written; what is written of it stays.
     """
     if (contract.layout, contract.dtype) != ("NHWC", "float32"):
         raise ContractError(f"{contract.name}: export writes NHWC and float32")
@@ -56,10 +57,19 @@ def export(
     module = tf.Module()
     module.variables_of_model = model.variables
     module.serve = serve
-    tf.saved_model.save(module, str(path), signatures={contract.signature: serve})
+    try:
+        tf.saved_model.save(module, str(path), signatures={contract.signature: serve})
+    except tf.errors.OpError as error:  # as which TensorFlow tells of full disks
+        raise OSError(reason(error)) from error
     target = Path(path) / CONTRACT_FILE
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(contract.to_json(), encoding="utf-8")
+
+
+def reason(error: Any) -> str:
+    """Give what the system said of a file, of TensorFlow's error that wraps it."""
+    first, *_ = error.message.splitlines()
+    return first.rpartition("; ")[2].partition(" [Op:")[0]
 
 
 def served(

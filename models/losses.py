@@ -9,7 +9,7 @@ from models.networks.colorizers import CHROMA_UNIT
 
 Loss = Callable
 
-_WINDOW, _SIGMA = 11, 1.5
+SSIM_WINDOW, _SIGMA = 11, 1.5
 
 
 def mse(truth, predicted):
@@ -47,7 +47,7 @@ def ssim(truth, predicted):
     An 11x11 Gaussian window of sigma 1.5 that stays inside the images, K1 = 0.01, K2 = 0.03; sides
     are at least 11 pixels.
     """
-    offsets = np.arange(_WINDOW) - _WINDOW // 2
+    offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
     weights = np.exp(-(offsets**2) / (2 * _SIGMA**2))
     weights = (weights / weights.sum()).astype(np.float32)
     truth = ops.cast(truth, "float32")
@@ -55,7 +55,7 @@ def ssim(truth, predicted):
     products = (truth, predicted, truth * truth, predicted * predicted, truth * predicted)
     stacked = ops.concatenate(products, axis=-1)
     count = stacked.shape[-1]
-    for shape in ((_WINDOW, 1, 1, 1), (1, _WINDOW, 1, 1)):
+    for shape in ((SSIM_WINDOW, 1, 1, 1), (1, SSIM_WINDOW, 1, 1)):
         kernel = ops.convert_to_tensor(np.tile(weights.reshape(shape), (1, 1, count, 1)))
         stacked = ops.depthwise_conv(stacked, kernel, padding="valid")
     mean_t, mean_p, square_t, square_p, product = ops.split(stacked, 5, axis=-1)

@@ -1,10 +1,20 @@
 """Beam's own pipeline options, understood beside ours."""
 
 import argparse
+from collections.abc import Iterable, Sequence
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import (
+    AzureOptions,
+    GoogleCloudOptions,
+    HadoopFileSystemOptions,
+    PipelineOptions,
+    S3Options,
+)
 
 from pipeline.options import OPTIONS
+
+# What says how to reach storage: all that a command needs which runs no pipeline.
+STORAGE = (AzureOptions, GoogleCloudOptions, HadoopFileSystemOptions, S3Options)
 
 
 class HeliographOptions(PipelineOptions):
@@ -18,17 +28,23 @@ class HeliographOptions(PipelineOptions):
             parser.add_argument(*option.flags, dest=option.name, **settings)
 
 
-def add_to(parser: argparse.ArgumentParser) -> set[str]:
-    """Let a parser understand all of Beam's options, without listing them in its help.
+def add_to(
+    parser: argparse.ArgumentParser, kinds: Iterable[type[PipelineOptions]] | None = None
+) -> set[str]:
+    """Let a parser understand Beam's options, without listing them in its help.
 
     With them known, an option that nobody knows is an error, and a value that follows a Beam
     option is never taken for an archive.
+
+    Args:
+        parser: to extend.
+        kinds: of options; None for all that Beam has.
 
     Returns:
         The names of the options that the parser had before: ours.
     """
     own = {action.dest for action in parser._actions}
-    for options in PipelineOptions.__subclasses__():
+    for options in kinds or PipelineOptions.__subclasses__():
         if options is not HeliographOptions:
             before = len(parser._actions)
             options._add_argparse_args(parser)  # type: ignore[arg-type]
@@ -49,3 +65,27 @@ def make(args: argparse.Namespace, own: set[str]) -> PipelineOptions:
     return PipelineOptions(
         [], **{name: value for name, value in values.items() if name != "command"}
     )
+
+
+def without_beams(argv: Sequence[str], parser: argparse.ArgumentParser, own: set[str]) -> list[str]:
+    """Give the words of a command but for Beam's options, which may hold credentials.
+
+    Args:
+        argv: what was said, and is known to be sound.
+        parser: that `add_to` has extended.
+        own: the names of our options.
+    """
+    beams = {
+        flag: action
+        for action in parser._actions
+        if action.dest not in own
+        for flag in action.option_strings
+    }
+    said, words = [], iter(argv)
+    for word in words:
+        flag, joined, _ = word.partition("=")
+        if flag not in beams:
+            said.append(word)
+        elif not joined and beams[flag].nargs != 0:
+            next(words, None)
+    return said

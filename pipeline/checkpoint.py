@@ -1,10 +1,12 @@
 """Checkpoints of a training: whole or not there."""
 
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,25 @@ import numpy as np
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be written, read or used, and what to do."""
+
+
+@dataclass
+class Progress:
+    """How far a training is, as its checkpoints hold it.
+
+    Attributes:
+        step: steps that are done.
+        seconds: that they took.
+        best: the highest validation PSNR so far, in dB.
+        best_step: where it was.
+        history: a line of scores for each validation.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -math.inf
+    best_step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def save(path: Path, arrays: Sequence[np.ndarray], facts: Mapping[str, Any]) -> None:
@@ -33,10 +54,8 @@ def save(path: Path, arrays: Sequence[np.ndarray], facts: Mapping[str, Any]) -> 
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        before = "the one before it is still there" if path.exists() else "there was none before it"
         raise CheckpointError(
-            f"cannot save the checkpoint {path} ({error.strerror or error}); {before}: make room, "
-            "then --resume"
+            f"cannot save the checkpoint {path} ({error.strerror or error}): make room"
         ) from error
 
 

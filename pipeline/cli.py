@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from heliograph import __version__
-from pipeline.options import RECIPE_COMMANDS, TRAIN, add_options, with_pairs_joined
+from pipeline.options import RECIPE_COMMANDS, add_options, with_pairs_joined
+from pipeline.training_options import TRAIN, TRAINING_OPTIONS
 
 log = logging.getLogger("heliograph")
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] == "models":
         return _models(parser.parse_args(argv))
     if argv[0] == TRAIN:
-        return _train(parser.parse_args(argv, argparse.Namespace(said=argv)))
+        return _train(parser, commands[TRAIN], argv)
     return _job(parser, commands, argv)
 
 
@@ -89,7 +90,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
             metavar="NAME",
             help="list the degradations that a recipe is made of, or describe one, and exit",
         )
-    _train_parser(subparsers)
+    commands[TRAIN] = _train_parser(subparsers)
     models = _subparser(subparsers, "models", "list the shipped models, or show a contract")
     models.add_argument(
         "model",
@@ -118,13 +119,14 @@ def _subparser(subparsers, name: str, summary: str) -> argparse.ArgumentParser:
     return command
 
 
-def _train_parser(subparsers) -> None:
+def _train_parser(subparsers) -> argparse.ArgumentParser:
     train = _subparser(subparsers, TRAIN, "train a network on an archive, for the other commands")
     train.add_argument(
         "archive", nargs="+", metavar="ARCHIVE", help="clean images, as of `heliograph restore`"
     )
     train.add_argument("savedmodel", metavar="SAVEDMODEL", help="folder for what comes of it")
-    add_options(train, TRAIN)
+    add_options(train, TRAIN, TRAINING_OPTIONS)
+    return train
 
 
 class _ListDegradations(argparse.Action):
@@ -207,19 +209,30 @@ def _stderr_of_libraries() -> Iterator[None]:
         os.close(said)
 
 
-def _train(args: argparse.Namespace) -> int:
+def _train(
+    parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
+) -> int:
+    from pipeline import beam_options
+
+    own = beam_options.add_to(command, beam_options.STORAGE)
+    args = parser.parse_args(argv)
+
+    from apache_beam.io.filesystems import FileSystems
+
+    FileSystems.set_options(beam_options.make(args, own))
+    args.said = beam_options.without_beams(argv, command, own)
     with _stderr_of_libraries():
         from models.saved_model import import_tensorflow
 
         import_tensorflow().constant(0)  # now, before Keras does
-        from pipeline.training import DivergedError, TrainingError, train
+        from pipeline.training import StoppedError, TrainingError, train
 
     try:
         train(args)
     except TrainingError as error:
         log.error("%s", error)
         return 2
-    except DivergedError as error:
+    except StoppedError as error:
         log.error("%s", error)
         return 1
     except KeyboardInterrupt:

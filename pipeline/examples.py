@@ -403,7 +403,7 @@ def batches(
             yield ready.popleft().result()
     except BrokenProcessPool as error:
         raise WorkerError(
-            "a worker process was killed, perhaps for want of memory: --resume with fewer --workers"
+            "a worker process was killed, perhaps for want of memory: say fewer --workers"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from models.networks.table import Network
-    from pipeline.training import Progress
+    from pipeline.checkpoint import Progress
 
 
 def write(

@@ -4,10 +4,14 @@ import logging
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from models.export import reason
+from transforms.storage import StorageError
 
 log = logging.getLogger("heliograph")
 
@@ -22,6 +26,9 @@ class TrainingLog:
         folder: of TensorBoard's files.
         steps: of the whole training.
         done: steps that an earlier run has taken.
+
+    Raises:
+        StorageError: TensorBoard's files cannot be written, here or in any method.
     """
 
     def __init__(self, folder: Path, steps: int, done: int = 0) -> None:
@@ -31,7 +38,9 @@ class TrainingLog:
         # TensorBoard's own functions would need TensorBoard; its format does not.
         scalars = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
         self._metadata = tf.compat.v1.SummaryMetadata(plugin_data=scalars)
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._folder = folder
+        with self._writing():
+            self._writer = tf.summary.create_file_writer(str(folder))
         self._steps = steps
         self._since: dict[str, list[float]] = defaultdict(list)
         self._said = self._began = time.monotonic()
@@ -65,7 +74,12 @@ class TrainingLog:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        self._writer.close()
+        try:
+            with self._writing():
+                self._writer.close()
+        except StorageError:
+            if error is None:  # else that is what stops the training, and what is told
+                raise
 
     def step(self, step: int, losses: Mapping[str, float]) -> None:
         """Take note of a step's losses."""
@@ -97,7 +111,17 @@ class TrainingLog:
         )
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
-        with self._writer.as_default():
+        with self._writing(), self._writer.as_default():
             for name, value in values.items():
                 tensor = self._tf.constant(value, self._tf.float32)
                 self._tf.summary.write(name, tensor, step, self._metadata)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except self._tf.errors.OpError as error:
+            told = (
+                f"cannot write TensorBoard's files in {self._folder} ({reason(error)}): make room"
+            )
+            raise StorageError(told) from error

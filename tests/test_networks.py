@@ -12,7 +12,7 @@ from models.networks.layers import Doubled
 from models.networks.table import NETWORKS, Choices, NetworkError, build
 from models.networks.unet import unet
 from models.optimizers import SCHEDULES, Schedule, make_optimizer
-from pipeline import options
+from pipeline import training_options as options
 
 FORMS = {
     "dense-autoencoder": Choices(side=28),
@@ -164,7 +164,50 @@ def test_rates_rise_then_fall():
         assert rates[0] == pytest.approx(0.01)
         assert rates[9] == pytest.approx(max(rates)) == pytest.approx(0.1)
         assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert float(Schedule("cosine", 0.1, 100)(50)) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("constant", (0.1, 0.1, 0.1, 0.1)),
+        ("cosine", (0.1, 0.085355, 0.05, 0.0)),
+        ("linear", (0.1, 0.075, 0.05, 0.0)),
+        ("exponential", (0.1, 0.0316228, 0.01, 0.001)),
+        ("steps", (0.1, 0.1, 0.01, 0.0001)),
+    ],
+)
+def test_rates_are_those_of_their_schedules(name, rates):
+    schedule = Schedule(name, 0.1, 100)
+    found = [float(schedule(step)) for step in (0, 25, 50, 100)]
+    assert found == pytest.approx(rates, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("adam", 0.1, 0.1),  # Kingma and Ba 2015, algorithm 1: the rate, whatever the gradient
+        ("adamw", 0.1, 0.1),
+        ("sgd", 0.1 * 4, 0.1 * (4 + 0.9 * 4)),  # momentum of 0.9
+        # The root of a running mean of squares, of which each new one is a tenth.
+        ("rmsprop", 0.1 / 0.1**0.5, 0.1 / 0.19**0.5),
+    ],
+)
+def test_optimizers_take_the_steps_of_their_formulas(name, first, second):
+    weight = keras.Variable([5.0])
+    optimizer = make_optimizer(name, 0.1)
+    steps = []
+    for _ in range(2):
+        before = float(weight.numpy()[0])
+        optimizer.apply([np.array([4.0], np.float32)], [weight])
+        steps.append(before - float(weight.numpy()[0]))
+    assert steps == pytest.approx([first, second], rel=1e-4)
+
+
+def test_gradients_are_shortened_together():
+    weights = [keras.Variable([0.0]), keras.Variable([0.0])]
+    optimizer = make_optimizer("sgd", 1.0, clip_norm=1.0)
+    optimizer.apply([np.array([3.0], np.float32), np.array([4.0], np.float32)], weights)
+    assert [float(w.numpy()[0]) for w in weights] == pytest.approx([-0.6, -0.8], rel=1e-5)
 
 
 def test_weight_decay_leaves_biases_alone():

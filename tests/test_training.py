@@ -1,6 +1,5 @@
 """`heliograph train`: real trainings on a small set, and what comes of them."""
 
-import argparse
 import os
 import signal
 import subprocess
@@ -8,64 +7,34 @@ import sys
 import time
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
-import skimage.data
 from PIL import Image
 
 from models import saved_model
-from pipeline import checkpoint, cli
+from models.export import weights_of
+from models.losses import LOSSES, parse_loss
+from models.optimizers import OPTIMIZERS, SCHEDULES, Schedule
+from pipeline import checkpoint
 from tests import jobs
+from tests.object_stores import s3_server
 from tests.photographs import gray
-from tests.test_checkpoint import files_of_at_most
-
-SIDE = 96
+from tests.trainings import QUICK, arguments, save_album, save_digits, train
 
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory) -> Path:
-    """Parts of the photographs that ship with scikit-image."""
     folder = tmp_path_factory.mktemp("album")
-    for name in ("astronaut", "chelsea", "coffee", "rocket", "retina"):
-        pixels = getattr(skimage.data, name)()
-        for place, top in enumerate(range(0, pixels.shape[0] - SIDE, 100)):
-            left = (37 * place) % (pixels.shape[1] - SIDE)
-            part = pixels[top : top + SIDE, left : left + SIDE]
-            Image.fromarray(part).save(folder / f"{name}{place}.png")
+    save_album(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> Path:
-    """Small gray images of one size: details of a page of text."""
     folder = tmp_path_factory.mktemp("digits")
-    page = skimage.data.page()[20:, 20:]
-    for top in range(0, 140, 28):
-        for left in range(0, 336, 28):
-            part = Image.fromarray(page[top : top + 28, left : left + 28])
-            part.save(folder / f"{top}-{left}.png")
+    save_digits(folder)
     return folder
-
-
-def arguments(archive: Path, target: Path, *more: object) -> argparse.Namespace:
-    parser, _ = cli._parser()
-    said = ["train", str(archive), str(target), "--precision", "float32", "--validation_share"]
-    said += ["0.2", "--workers", "0", *map(str, more)]
-    return parser.parse_args(said, argparse.Namespace(said=said))
-
-
-@pytest.fixture(scope="module")
-def train():
-    """Train in this process."""
-    from pipeline import training
-
-    def run(archive: Path, target: Path, *more: object) -> training.Trainer:
-        args = arguments(archive, target, *more)
-        trainer = training.Trainer(args)
-        trainer.run()
-        return trainer
-
-    return run
 
 
 # Every network: what is said of it, the steps, and the recipe it is evaluated with.
@@ -93,12 +62,18 @@ TRAININGS = {
         60,
         "grayscale",
     ),
+    "autoencoder-colorizer by CIEDE2000": (
+        "autoencoder-colorizer",
+        ("--crop", 32, "--loss", "ciede2000", "--rate", 3e-3),
+        60,
+        "grayscale",
+    ),
     "gan-colorizer": ("gan-colorizer", ("--crop", 32, "--rate", 2e-4), 30, "grayscale"),
 }
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_a_network_trains_exports_and_runs(name, album, digits, tmp_path, train):
+def test_a_network_trains_exports_and_runs(name, album, digits, tmp_path):
     network, more, steps, recipe = TRAININGS[name]
     archive = digits if network == "dense-autoencoder" else album
     target = tmp_path / "model"
@@ -107,6 +82,12 @@ def test_a_network_trains_exports_and_runs(name, album, digits, tmp_path, train)
 
     losses = scalars(target.with_name("model.training") / "logs", "loss")
     assert losses[-1] < 0.97 * losses[0]
+
+    if network == "gan-colorizer":
+        for tag in ("adversarial", "l1", "discriminator"):
+            assert len(scalars(target.with_name("model.training") / "logs", tag)) == len(losses)
+    scored = scalars(target.with_name("model.training") / "logs", "validation/psnr")
+    assert scored == pytest.approx([line["psnr"] for line in trainer.progress.history])
 
     # What is exported is what was trained.
     loaded = saved_model.load(str(target), precision="float32")
@@ -155,9 +136,6 @@ def scalars(folder: Path, tag: str) -> list[float]:
     return found
 
 
-QUICK = ("--network", "dense-autoencoder", "--batch", 16, "--every", 20, "--rate", 1e-3)
-
-
 def command(*said: object) -> list[str]:
     return [sys.executable, "-m", "heliograph", *map(str, said)]
 
@@ -199,7 +177,76 @@ def test_a_training_that_is_killed_and_resumed_ends_with_the_same_weights(digits
         np.testing.assert_array_equal(one, other)
 
 
-def test_weights_can_be_started_from_and_their_encoder_frozen(digits, tmp_path, train):
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--network", "conv-autoencoder", "--variational", "--recipe", "gaussian_noise:sigma=60"),
+        ("--network", "gan-colorizer"),
+    ],
+    ids=["random codes", "an adversary"],
+)
+def test_all_that_a_training_depends_on_is_in_its_checkpoint(more, album, tmp_path):
+    from pipeline.training import Trainer
+
+    class Interrupted(Trainer):
+        def _keep(self):
+            super()._keep()
+            raise KeyboardInterrupt
+
+    few = ("--crop", 32, "--batch", 2, "--steps", 4, "--every", 2, "--validation_images", 1)
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted(arguments(album, tmp_path / "stopped", *more, *few)).run()
+    assert not (tmp_path / "stopped.training" / "originals.bin").exists()
+    resumed = train(album, tmp_path / "stopped", *more, *few, "--resume")
+    whole = train(album, tmp_path / "whole", *more, *few)
+    for one, other in zip(resumed.learner.state, whole.learner.state, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+@pytest.mark.parametrize(
+    ("loss", "optimizer", "schedule"),
+    [
+        ("mse", "sgd", "constant"),
+        ("l1", "rmsprop", "linear"),
+        ("charbonnier", "adamw", "exponential"),
+        ("huber", "adam", "steps"),
+        ("ssim", "adam", "cosine"),
+        ("0.16*l1+0.84*ssim", "adam", "cosine"),
+    ],
+)
+def test_losses_optimizers_and_schedules_are_what_is_trained_with(
+    loss, optimizer, schedule, digits, tmp_path
+):
+    from pipeline.training import Trainer
+
+    rate = 0.3 if optimizer == "sgd" else 1e-3
+    more = ("--loss", loss, "--optimizer", optimizer, "--schedule", schedule, "--rate", rate)
+    trainer = Trainer(arguments(digits, tmp_path / "model", *QUICK, "--steps", 30, *more))
+    before = trainer.built.model.variables[0].numpy()
+    trainer.run()
+    assert not np.array_equal(before, trainer.built.model.variables[0].numpy())
+    inputs, truth = trainer.sampler.batch(0)
+    wanted = parse_loss(loss)
+    trained = float(wanted(truth, trainer.serve(inputs)))
+    trainer.built.model.variables[0].assign(before)
+    told = scalars(tmp_path / "model.training" / "logs", "loss")
+    assert told[-1] < 0.99 * told[0]
+    assert trained < float(wanted(truth, np.full_like(truth, 0.5)))
+    kind = type(trainer.learner._optimizer).__name__.lower()
+    assert kind == optimizer
+    assert float(trainer.learner._optimizer.learning_rate) == pytest.approx(
+        float(Schedule(schedule, rate, 30)(30)), abs=1e-9
+    )
+
+
+def test_every_loss_optimizer_and_schedule_is_trained_with():
+    cases = test_losses_optimizers_and_schedules_are_what_is_trained_with.pytestmark[0].args[1]
+    losses, optimizers, schedules = map(set, zip(*cases, strict=True))
+    assert losses >= set(LOSSES) - {"ciede2000"}  # is for chroma, as the colorizers give it
+    assert (optimizers, schedules) == (set(OPTIMIZERS), set(SCHEDULES))
+
+
+def test_weights_can_be_started_from_and_their_encoder_frozen(digits, tmp_path):
     first = train(digits, tmp_path / "first", *QUICK, "--steps", 20)
     before = [variable.numpy() for variable in first.built.model.variables]
     more = ("--steps", 20, "--recipe", "gaussian_noise:sigma=40", "--freeze_encoder")
@@ -214,15 +261,60 @@ def test_weights_can_be_started_from_and_their_encoder_frozen(digits, tmp_path, 
         np.testing.assert_array_equal(one, other.numpy())
 
 
-def test_a_training_without_gains_stops_early_and_keeps_the_best(digits, tmp_path, train):
-    more = ("--every", 5, "--steps", 200, "--patience", 2, "--rate", 0)
+def test_a_training_without_gains_stops_early_and_keeps_the_best(digits, tmp_path):
+    # A rate that rises until it throws the weights about: scores gain, then lose.
+    more = ("--every", 10, "--steps", 400, "--patience", 3, "--rate", 0.3, "--warmup", 400)
     trainer = train(digits, tmp_path / "model", *QUICK, *more)
-    assert trainer.progress.step == 15  # the first is the best, and two do not gain on it
-    assert trainer.progress.best_step == 5
-    assert "The weights are those of step 5." in (tmp_path / "model" / "README.md").read_text()
+    scores = {line["step"]: line["psnr"] for line in trainer.progress.history}
+    best = max(scores, key=scores.get)
+    assert 10 < best == trainer.progress.best_step
+    assert trainer.progress.step == best + 30 < 400
+    assert f"The weights are those of step {best}." in (tmp_path / "model/README.md").read_text()
+    assert trainer.validation.scores()["psnr"] == scores[best] > scores[best + 30]
+    kept, _ = checkpoint.read(tmp_path / "model.training" / "best.npz")
+    for one, other in zip(kept, weights_of(tmp_path / "model"), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_others(digits, tmp_path, train):
+def test_bfloat16_rounds_what_is_computed_and_not_the_weights(digits, tmp_path):
+    weights = {}
+    for precision in ("float32", "bfloat16"):
+        more = ("--steps", 3, "--precision", precision)
+        trainer = train(digits, tmp_path / precision, *QUICK, *more)
+        weights[precision] = trainer.built.model.variables[0].numpy()
+        assert weights[precision].dtype == np.float32
+        assert f"; {precision};" in (tmp_path / precision / "README.md").read_text()
+    difference = np.abs(weights["float32"] - weights["bfloat16"]).max()
+    assert difference < 0.01
+    if saved_model.has_bfloat16():
+        assert difference > 0
+        rounded = weights["bfloat16"].view(np.uint32) & 0xFFFF
+        assert np.count_nonzero(rounded) > 0.9 * rounded.size
+
+
+def test_an_archive_in_an_object_store_is_trained_on_and_its_keys_are_not_told(
+    digits, tmp_path, heliograph, monkeypatch
+):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    named = {"aws_access_key_id": "opensesame", "aws_secret_access_key": "open-sesame-42"}
+    with s3_server() as address:
+        client = boto3.client("s3", endpoint_url=address, region_name="us-east-1", **named)
+        client.create_bucket(Bucket="digits")
+        for path in digits.iterdir():
+            client.put_object(Bucket="digits", Key=path.name, Body=path.read_bytes())
+        heliograph(
+            *("train", "s3://digits/", tmp_path / "model", *QUICK, "--steps", 1, "--workers", 0),
+            *("--validation_share", 0.2, f"--s3_endpoint_url={address}"),
+            *("--s3_access_key_id", "opensesame", "--s3_secret_access_key", "open-sesame-42"),
+            *("--s3_region_name", "us-east-1"),
+        )
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "--validation_share 0.2" in card
+    assert "s3_" not in card and "sesame" not in card
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others(digits, tmp_path):
     weights = []
     for place, seed in enumerate((1, 1, 2)):
         more = ("--steps", 3, "--seed", seed)
@@ -230,75 +322,6 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(digits, tmp_pat
         weights.append(trainer.built.model.variables[0].numpy())
     np.testing.assert_array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (("--crop", 64), r"too few images: 0 to train on.*60 smaller than the crop of 64 pixels"),
-        (("--validation_share", 0), "0 to validate with"),
-        (("--loss", "l3"), "'l3' is no loss"),
-        (("--augment", "flop"), "'flop'"),
-        (("--recipe", "nois"), "unknown degradation"),
-        (("--colour_space", "Lab"), "no choice of colour_space"),
-        (("--initial", "nowhere"), "no weights that TensorFlow can read"),
-        (("--resume",), "no checkpoint"),
-        (("--network", "cnn-colorizer", "--crop", 32), "too few images"),
-    ],
-)
-def test_what_cannot_be_trained_is_one_clear_error(more, message, digits, tmp_path):
-    from pipeline.training import TrainingError
-    from pipeline.training import train as run
-
-    with pytest.raises(TrainingError, match=message):
-        run(arguments(digits, tmp_path / "model", *QUICK, "--steps", 2, *more))
-    assert not (tmp_path / "model").exists()
-    assert not (tmp_path / "model.training" / "originals.bin").exists()
-
-
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(digits, tmp_path, train):
-    from pipeline.training import DivergedError
-
-    more = ("--every", 2, "--steps", 400, "--loss", "mse", "--optimizer", "sgd", "--rate", 1e38)
-    with pytest.raises(DivergedError, match=r"no number any more at step \d+"):
-        train(digits, tmp_path / "model", *QUICK, *more)
-    assert not (tmp_path / "model").exists()
-    assert not list((tmp_path / "model.training").glob("*.bin"))
-
-
-def test_a_checkpoint_of_another_network_is_refused(digits, tmp_path, train):
-    from pipeline.checkpoint import CheckpointError
-
-    train(digits, tmp_path / "model", *QUICK, "--steps", 2)
-    with pytest.raises(CheckpointError, match="loss was 'mse', not 'l1'"):
-        train(digits, tmp_path / "model", *QUICK, "--steps", 2, "--loss", "l1", "--resume")
-    other = ("--network", "conv-autoencoder", "--crop", 28, "--steps", 2)
-    with pytest.raises(CheckpointError, match="of another network"):
-        train(digits, tmp_path / "other", *other, "--initial", tmp_path / "model")
-
-
-def test_an_earlier_result_is_replaced_only_when_told(digits, tmp_path, train):
-    from pipeline.training import TrainingError
-
-    train(digits, tmp_path / "model", *QUICK, "--steps", 1)
-    before = saved_model.digest(tmp_path / "model")
-    with pytest.raises(TrainingError, match="--overwrite"):
-        train(digits, tmp_path / "model", *QUICK, "--steps", 2)
-    assert saved_model.digest(tmp_path / "model") == before
-    train(digits, tmp_path / "model", *QUICK, "--steps", 2, "--overwrite")
-    assert saved_model.digest(tmp_path / "model") != before
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "photo.jpg").write_bytes(b"dear")
-    with pytest.raises(TrainingError, match="no SavedModel, and is not replaced"):
-        train(digits, tmp_path / "mine", *QUICK, "--steps", 2, "--overwrite")
-
-
-def test_a_disk_that_fills_while_images_are_decoded_is_told(digits, tmp_path, train):
-    from pipeline.training import TrainingError
-
-    with files_of_at_most(20_000), pytest.raises(TrainingError, match="make room"):
-        train(digits, tmp_path / "model", *QUICK, "--steps", 2)
-    assert not (tmp_path / "model").exists()
 
 
 def test_help_of_train_imports_neither_keras_nor_beam():
