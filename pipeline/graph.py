@@ -1,7 +1,9 @@
 """The whole Beam graph of a job, on one page.
 
-    plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Write - Commit - Summarise
-    (specs: tiny)      one fused stage: pixels never leave it                  (counts: tiny)
+    plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Guard? - Write - Commit - ...
+    (specs: tiny)         one fused stage: pixels never leave it                    (counts: tiny)
+
+    Commit - Summarise
 
 Only references to batch specs, and counts, are ever shuffled. A record that fails carries
 its failure on to the ledger; a batch is read, written and committed as one.
@@ -17,6 +19,7 @@ from pipeline.options import Job
 from pipeline.summary import Summarise
 from transforms import storage
 from transforms.degrade import Degrade
+from transforms.guards import Guards
 from transforms.masks import ReadMasks
 from transforms.measure import Measure
 from transforms.read import Read
@@ -54,9 +57,12 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
             trust=job.trust_model,
         )
         batches |= "Restore" >> Restore(handler, job.tile)
+    batches |= "Measure" >> Measure()
+    if job.contract is not None:
+        colours = job.contract.predicts_chroma or job.contract.colorizes
+        batches |= "Guard" >> Guards(job.guards, colours=colours)
     _ = (
         batches
-        | "Measure" >> Measure()
         | "Write" >> Write(job.output, job.encoding, job.container)
         | "Commit" >> Commit(job.output)
         | "Summarise" >> Summarise(job.output)

@@ -47,6 +47,7 @@ from pipeline.progress import Progress
 from pipeline.serving import Served, serve
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
+from transforms.guards import GuardError, parse_guards
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
@@ -122,10 +123,12 @@ def make_job(args: argparse.Namespace) -> Job:
         }
         if container:
             facts["budget"] = dataclasses.asdict(budget)  # which cuts the output's shards
+        guards: dict[str, float] = {}
         served = None if model is None else serve(model, args)
         if served is not None:
             facts |= _model_facts(served, args) | {"precision": precision}
-    except (RecipeError, ContractError, storage.StorageError) as error:
+            facts["guards"] = guards = parse_guards(args.guard)
+    except (RecipeError, ContractError, GuardError, storage.StorageError) as error:
         raise JobError(str(error)) from error
     output = os.path.abspath(args.output) if storage.is_local(args.output) else args.output
     for archive in args.archive:
@@ -144,6 +147,7 @@ def make_job(args: argparse.Namespace) -> Job:
         tile=getattr(args, "tile", 0),
         recipe=recipe,
         seed=getattr(args, "seed", 0),
+        guards=guards,
         encoding=encoding,
         container=container,
         shards=args.format,

@@ -145,7 +145,7 @@ def row(record: Record) -> Row:
     mask = record.mask_file
     result: Row = {
         "key": record.key,
-        "status": FAILED if record.failure else RESTORED,
+        "status": _status(record),
         "source": source.path,
         "source_bytes": source.size,
         "source_modified": source.modified,
@@ -165,6 +165,7 @@ def row(record: Record) -> Row:
         "mask_share": mask.share if mask else None,
         "warnings": list(record.warnings),
         "metrics": dict(record.metrics),
+        "guards": dict(record.guards),
     }
     if failure := record.failure:
         result["failure"] = {
@@ -172,7 +173,23 @@ def row(record: Record) -> Row:
             "error": failure.error,
             "message": failure.message,
         }
+    elif record.tripped:
+        result["failure"] = {
+            "stage": "guard",
+            "error": ", ".join(tripped.guard for tripped in record.tripped),
+            "message": "; ".join(tripped.message for tripped in record.tripped),
+            "tripped": [
+                {"guard": one.guard, "value": one.value, "threshold": one.threshold}
+                for one in record.tripped
+            ],
+        }
     return result
+
+
+def _status(record: Record) -> str:
+    if record.failure:
+        return FAILED
+    return QUARANTINED if record.tripped else RESTORED
 
 
 class FetchSpecs(beam.PTransform):

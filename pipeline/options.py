@@ -37,6 +37,7 @@ class Job:
         tile: side in pixels of the largest window that the model is run on.
         recipe: what to damage the images by, if anything.
         seed: of the recipe's randomness.
+        guards: thresholds of the guards that restored images are held to, by name.
         encoding: of the derivatives.
         container: what they are written into, a key of `shards.writers.WRITERS`; None for a folder.
         shards: the kind of shards that all files are taken for; None to go by their names.
@@ -62,6 +63,7 @@ class Job:
     tile: int
     recipe: "Recipe | None"
     seed: int
+    guards: Mapping[str, float]
     encoding: "Encoding"
     container: str | None
     shards: str | None
@@ -281,6 +283,16 @@ OPTIONS: tuple[Option, ...] = (
         type=whole(0),
         default=0,
         help="of all randomness of the recipe (default: %(default)s)",
+    ),
+    _option(
+        "--guard",
+        commands=_MODEL,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="threshold beyond which a restored image is quarantined, or NAME=none; repeated or "
+        "joined by commas; none alone switches all off. The names are form, finite, unchanged, "
+        "changed, clipping, luminance, gray and seams (see docs/guards.md)",
     ),
     _option(
         "--image_format",

@@ -85,12 +85,12 @@ def _means(rows: Iterable[Row]) -> dict[str, dict[str, float | int]]:
 
 
 def _parquet(rows: list[Row]) -> bytes:
-    names = sorted({name for row in rows for name in row["metrics"]})
     columns = [_column([row[field.name] for row in rows], field.type) for field in _COLUMNS]
     schema = _COLUMNS
-    for name in names:
-        columns.append(_column([row["metrics"].get(name) for row in rows], pa.float64()))
-        schema = schema.append(pa.field(name, pa.float64()))
+    for group, prefix in (("metrics", ""), ("guards", "guard_")):
+        for name in sorted({name for row in rows for name in row[group]}):
+            columns.append(_column([row[group].get(name) for row in rows], pa.float64()))
+            schema = schema.append(pa.field(f"{prefix}{name}", pa.float64()))
     out = io.BytesIO()
     pq.write_table(pa.table(columns, schema=schema), out)
     return out.getvalue()

@@ -103,6 +103,16 @@ class Failure:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Tripped:
+    """A guard that quarantines a record: its name, value and threshold, and the reason in words."""
+
+    guard: str
+    value: float
+    threshold: float
+    message: str
+
+
 # Without slots: records are copied in every stage, and a dictionary is copied in one go.
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -123,6 +133,10 @@ class Record:
         mask: bool [H, W], True where the degradation took pixels away.
         mask_file: the mask as it was written, if there is one.
         restored: the model's result, in the type of `pixels`.
+        seams: where the model's tiles meet: the middles of the seams between rows of them, and
+            between columns; none of an image that was not tiled.
+        guards: what the guards measured, by name; None where there was nothing to measure.
+        tripped: the guards that quarantine it.
         metrics: scores by name; None where a score is not defined for this image.
         derivative: what was written: its path below the output, bytes and digest.
         warnings: what a person should know of this record.
@@ -142,6 +156,9 @@ class Record:
     mask: np.ndarray | None = None
     mask_file: "MaskFile | None" = None
     restored: np.ndarray | None = None
+    seams: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    guards: Mapping[str, float | None] = field(default_factory=dict)
+    tripped: tuple[Tripped, ...] = ()
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     derivative: "Derivative | None" = None
     warnings: tuple[str, ...] = ()

@@ -20,10 +20,11 @@ IMAGES = "images"
 MASKS = "masks"
 SHARDS = "shards"
 FIELDS = "fields"
+QUARANTINE = "quarantine"
 SCRATCH = ".tmp"
 
 # What this stage makes in an output, below which all that is written is ours.
-FOLDERS = (IMAGES, MASKS, SHARDS, FIELDS)
+FOLDERS = (IMAGES, MASKS, SHARDS, FIELDS, QUARANTINE)
 # Of these, the ones whose files are several images'.
 SHARED = (MASKS, SHARDS, FIELDS)
 
@@ -153,7 +154,8 @@ class _Folder(_Place):
 
     def one(self, record: Record) -> Record:
         assert record.encoded is not None and record.derivative is not None, "it is encoded"
-        self._write(IMAGES, record.derivative.path, record.encoded)
+        folder = QUARANTINE if record.tripped else IMAGES
+        self._write(folder, record.derivative.path, record.encoded)
         written = record.replace(encoded=None)
         if record.mask is None:
             return written
@@ -171,17 +173,30 @@ class _Folder(_Place):
 
 
 class _Shards(_Place):
-    """A shard for each batch, named by its id; masks are another of the same name."""
+    """A shard for each batch, named by its id; masks are another of the same name. What is
+    quarantined is no part of them, and is written as files.
+    """
 
     def __init__(self, output: str, writer: Writer) -> None:
         super().__init__(output)
         self.writer = writer
+        self.apart = _Folder(output)
 
     def one(self, record: Record) -> Record:
+        if record.tripped:
+            return self.apart.one(record)
         self.writer.check(_sample(record))
         return record
 
     def all(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
+        sound = [record for record in records if not record.tripped]
+        apart = [record for record in records if record.tripped]
+        if apart:
+            self.apart.all(batch_id, apart)
+        packed = iter(self._packed(batch_id, sound) if sound else ())
+        return [record if record.tripped else next(packed) for record in records]
+
+    def _packed(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
         shard = f"{batch_id}{self.writer.extension}"
         masks = self._masks(shard, records)
         packed = self.writer.pack([_sample(record) for record in records])
