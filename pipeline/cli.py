@@ -22,6 +22,7 @@ exit codes:
   1  crashed
   2  wrong usage or configuration; nothing was done
   3  finished, but some images failed or were quarantined: see OUTPUT/failures.jsonl
+  4  a master or a derivative is not what it was (--verify_masters, verify)
 """
 
 

@@ -1,9 +1,10 @@
 """The whole Beam graph of a job, on one page.
 
-    plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Guard? - Write - Commit - ...
-    (specs: tiny)         one fused stage: pixels never leave it                    (counts: tiny)
+    plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Guard? - Write - Commit -
+    (specs: tiny)         one fused stage: pixels never leave it
 
-    Commit - Summarise
+         - Verify masters? - Summarise
+           (counts: tiny)
 
 Only references to batch specs, and counts, are ever shuffled. A record that fails carries
 its failure on to the ledger; a batch is read, written and committed as one.
@@ -15,6 +16,7 @@ import apache_beam as beam
 
 from models.handler import SavedModelHandler
 from pipeline.ledger import Commit, FetchSpecs
+from pipeline.masters import VerifyMasters
 from pipeline.options import Job
 from pipeline.summary import Summarise
 from transforms import storage
@@ -61,9 +63,11 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
     if job.contract is not None:
         colours = job.contract.predicts_chroma or job.contract.colorizes
         batches |= "Guard" >> Guards(job.guards, colours=colours)
-    _ = (
+    counts = (
         batches
         | "Write" >> Write(job.output, job.encoding, job.container)
         | "Commit" >> Commit(job.output)
-        | "Summarise" >> Summarise(job.output)
     )
+    if job.verify_masters:
+        counts |= "Verify masters" >> VerifyMasters(job.output, job.columns)
+    _ = counts | "Summarise" >> Summarise(job.output)

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -40,6 +39,7 @@ from models.description import flag
 from models.saved_model import resolve_precision
 from pipeline import graph
 from pipeline.archive import ArchiveError, archive_root
+from pipeline.environment import environment, versions
 from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
 from pipeline.options import BATCH_SIZE, FOLDER, SHARD_SIZE, Job
 from pipeline.plan import Budget, Plan, make_plan
@@ -66,6 +66,7 @@ class ExitCode(IntEnum):
     CRASHED = 1
     USAGE = 2
     INCOMPLETE = 3
+    FIXITY = 4
     INTERRUPTED = 130
 
 
@@ -156,6 +157,8 @@ def make_job(args: argparse.Namespace) -> Job:
         budget=budget,
         workers=args.workers or _cores(),
         overwrite=args.overwrite,
+        operator=args.operator,
+        verify_masters=args.verify_masters,
         digest=_digest(facts),
         facts=facts,
     )
@@ -261,6 +264,7 @@ def run(job: Job, options: PipelineOptions) -> Result:
                 "batches": plan.batches,
                 "left_out": plan.left_out,
                 "versions": versions(),
+                "environment": environment(options.view_as(StandardOptions).runner, job.operator),
             }
         )
         references = ledger.write_plan(plan.specs)
@@ -276,27 +280,14 @@ def run(job: Job, options: PipelineOptions) -> Result:
             f"{summary['planned']} images were planned but {accounted} are accounted for in "
             f"{job.output}; run the same command again"
         )
+    return Result(summary, _code(summary))
+
+
+def _code(summary: dict[str, Any]) -> ExitCode:
+    if summary.get("masters", {}).get("changed"):
+        return ExitCode.FIXITY
     clean = summary[FAILED] == summary[QUARANTINED] == 0
-    return Result(summary, ExitCode.OK if clean else ExitCode.INCOMPLETE)
-
-
-def versions() -> dict[str, str]:
-    """Name the versions of what decides the result."""
-    packages = (
-        "heliograph",
-        "apache-beam",
-        "tensorflow",
-        "numpy",
-        "pillow",
-        "opencv-python-headless",
-    )
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return ExitCode.OK if clean else ExitCode.INCOMPLETE
 
 
 def _may_write(ledger: Ledger, job: Job) -> bool:

@@ -45,6 +45,8 @@ class Job:
         max_pixels: an image of more is a failure.
         budget: of one batch.
         workers: worker processes of the local runner.
+        operator: who runs it, for the ledger.
+        verify_masters: whether all masters are hashed again in the end.
         overwrite: whether another job's results in `output` may be replaced.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
@@ -72,6 +74,8 @@ class Job:
     budget: "Budget"
     workers: int
     overwrite: bool
+    operator: str | None
+    verify_masters: bool
     digest: str
     facts: Mapping[str, Any]
 
@@ -367,6 +371,17 @@ OPTIONS: tuple[Option, ...] = (
         type=whole(1),
         metavar="N",
         help="worker processes on this machine (default: one per core)",
+    ),
+    _option(
+        "--verify_masters",
+        action="store_true",
+        help="read all masters once more in the end; if one is not what it was when it was "
+        "restored, the job fails with exit code 4 and names it",
+    ),
+    _option(
+        "--operator",
+        metavar="NAME",
+        help="who runs the job: a person or an agent, for the ledger",
     ),
     _option(
         "--overwrite",

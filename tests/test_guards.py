@@ -11,6 +11,7 @@ import pytest
 import skimage.data
 from PIL import Image
 from skimage.color import rgb2lab
+from skimage.measure import block_reduce
 
 from models import saved_model
 from pipeline.job import JobError
@@ -110,10 +111,15 @@ def test_new_black_and_white_is_clipping_and_old_is_not(photograph):
     after = before.copy()
     after[:60] = 0  # was at an end, and is
     assert look(Restored(before, after), ALL)["clipping"] == 0
-    after[100:130] = white
-    share = np.count_nonzero((before[100:130] % white).any(-1)) / before[..., 0].size
-    assert look(Restored(before, after), ALL)["clipping"] == pytest.approx(share, rel=1e-5)
+    after[104:136] = white
+    # By another library's mean of the blocks: what was close to white is none of it.
+    blocks = block_reduce(before[104:136].astype(float), (8, 8, 1), np.mean)[:, :-1]
+    far = (blocks.min(-1) < white * 7 / 8).mean() * 32 * 256 / before[..., 0].size
+    assert look(Restored(before, after), ALL)["clipping"] == pytest.approx(far, rel=0.05)
     assert tripped(before, after) == {"clipping"}
+    noise = noisy(np.full_like(photograph, white), 40)
+    assert np.mean(noise.min(-1) < white) > 0.8
+    assert not tripped(noise, np.full_like(photograph, white)), "a white wall without its noise"
     red = photograph.copy()
     red[..., 0] = white  # saturated, not clipped
     red[..., 1:] //= 2
@@ -131,7 +137,7 @@ def test_a_tile_that_is_off_shows_at_its_seams(transposed):
     row, column = rows[1], rows[2]
     weights = row.weights[:, None, None] * column.weights[: 1411 - column.first, None]
     part = np.s_[row.first : row.last, column.first : 1411]
-    for offset, found in ((0, False), (2, False), (4, True)):
+    for offset, found in ((0, False), (3, False), (7, True)):
         after = darker.astype(np.float32)
         after[part] -= offset * weights  # blended as tiles are
         after = np.clip(np.rint(after), 0, 255).astype(np.uint8)
@@ -180,14 +186,15 @@ def test_images_of_any_size_can_be_looked_at(shape):
 
 
 def test_values_are_kept_and_reasons_name_guard_value_and_threshold():
-    photo = skimage.data.chelsea()
+    photo = np.full((64, 48, 3), 90, np.uint8)
     record = Record(source=Source("a", "a", 0, 0.0), pixels=photo, restored=np.zeros_like(photo))
     seen = guard_record(record, {"clipping": 0.25, "changed": 1.0})
     assert seen.guards == {"clipping": 1.0, "changed": 1.0}
     (one,) = seen.tripped
     assert (one.guard, one.value, one.threshold) == ("clipping", 1.0, 0.25)
     assert one.message == (
-        "clipping: share of pixels that became black or white: 1, over the threshold of 0.25"
+        "clipping: share of pixels that became black or white, from afar: 1, "
+        "over the threshold of 0.25"
     )
     assert guard_record(record, {}) is record
     untouched = record.replace(restored=None)

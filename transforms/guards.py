@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import apache_beam as beam
+import cv2
 import numpy as np
 
 from transforms import colour
@@ -21,6 +22,10 @@ from transforms.stage import Stage
 # Pixels that are compared at a time: what is made of them stays in the processor's cache.
 _STRIP = 1 << 17
 
+# Side in pixels of the blocks whose mean tells what was black or white already, and how far from
+# that it may be, as a share of white.
+_BLOCK, _NEARNESS = 8, 1 / 8
+
 # Colours are looked at on a grid of about so many pixels: means and percentiles need no more.
 _SAMPLES = 1 << 15
 
@@ -29,9 +34,11 @@ _SAMPLES = 1 << 15
 _NEAR, _FAR, _ASIDE = 8, 24, 48
 _REACH = _ASIDE + _FAR
 
-# Along a seam: every second line, of no more than so many stretches between two crossings.
+# Along a seam: every second line, of no more than so many stretches between two crossings, and of
+# none that is so short that its mean is left to chance.
 _EVERY = 2
 _STRETCHES = 512
+_SHORTEST = 96
 
 
 class GuardError(ValueError):
@@ -76,7 +83,7 @@ class Restored:
     def strips(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """Give some rows at a time, of the input and the output, top to bottom."""
         height, width = self.before.shape[:2]
-        step = max(1, _STRIP // width)
+        step = max(_BLOCK, _STRIP // width // _BLOCK * _BLOCK)
         for top in range(0, height, step):
             rows = slice(top, min(top + step, height))
             yield rows, self.before[rows], self.after[rows]
@@ -132,21 +139,40 @@ def _differs(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 def _clipped(image: Restored) -> float:
-    """Give the share of pixels that are black or white, all channels of them, and were not."""
-    new = 0
+    """Give the share of pixels that are black or white, all channels of them, and were neither that
+    nor near it.
+
+    Near is by the mean of the 8 x 8 pixels around: what a denoiser makes of a white wall with noise
+    on it is white, and rightly.
+    """
+    lost, white = 0, colour.white(image.after.dtype)
     for _, before, after in image.strips():
-        ends = _ends(after)
-        if ends.any():
-            new += int(np.count_nonzero(ends & ~_ends(before)))
-    return new / image.before[..., 0].size
+        for end in (0, white):
+            ends = _is(after, end)
+            if ends.any():
+                was = _is(before, 0) | _is(before, white) | _is_near(before, end)
+                lost += int(np.count_nonzero(ends & ~was))
+    return lost / image.before[..., 0].size
 
 
-def _ends(pixels: np.ndarray) -> np.ndarray:
-    first = pixels[..., 0]
-    ends = (first == 0) | (first == colour.white(pixels.dtype))
+def _is(pixels: np.ndarray, level: int) -> np.ndarray:
+    """Tell which pixels have a level in all channels."""
+    result = pixels[..., 0] == level
     for channel in range(1, pixels.shape[-1]):
-        ends &= pixels[..., channel] == first
-    return ends
+        result &= pixels[..., channel] == level
+    return result
+
+
+def _is_near(pixels: np.ndarray, end: int) -> np.ndarray:
+    """Tell which pixels are among 8 x 8 whose mean is close to black or white in all channels."""
+    height, width = pixels.shape[:2]
+    small = (-(-width // _BLOCK), -(-height // _BLOCK))
+    means = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA).reshape(small[1], small[0], -1)
+    off = np.abs(means.astype(np.int32) - end).max(axis=-1)
+    near = off <= colour.white(pixels.dtype) * _NEARNESS
+    return cv2.resize(
+        near.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+    ).astype(bool)
 
 
 def _drift(image: Restored) -> float | None:
@@ -200,7 +226,7 @@ class _Difference:
     def excess(self, seam: int, first: int, last: int) -> float | None:
         """Give the step at a seam, from row `first` to `last`, beyond those beside it."""
         left, right = max(0, seam - _REACH), min(self.before.shape[1], seam + _REACH)
-        if last <= first or right - seam < _FAR or seam - left < _FAR:
+        if last - first < _SHORTEST or right - seam < _FAR or seam - left < _FAR:
             return None
         window = slice(first, last, _EVERY), slice(left, right)
         added = _gray(self.after[window]) - _gray(self.before[window])
@@ -245,10 +271,10 @@ GUARDS: dict[str, Guard] = {
     "finite": Guard(_not_finite, 0.0, "share of samples that are NaN or infinite"),
     "unchanged": Guard(_changed, 0.0, "share of changed pixels", on=False, least=True),
     "changed": Guard(_changed_outside, 1.0, "share of changed pixels, missing ones apart"),
-    "clipping": Guard(_clipped, 0.05, "share of pixels that became black or white"),
+    "clipping": Guard(_clipped, 0.05, "share of pixels that became black or white, from afar"),
     "luminance": Guard(_drift, 1.0, "mean absolute change of L*"),
     "gray": Guard(_chroma, 0.5, "chroma C* that 1 % of the pixels exceed", least=True),
-    "seams": Guard(_seam, 1.0, "step along a seam between tiles, in % of white"),
+    "seams": Guard(_seam, 2.0, "step along a seam between tiles, in % of white"),
 }
 
 # What is measured whatever has come back; the others take two images of one size and depth.
@@ -320,7 +346,8 @@ def guard_record(record: Record, thresholds: Thresholds, *, colours: bool = Fals
     """
     if record.restored is None or not thresholds:
         return record
-    image = Restored(record.image, record.restored, record.mask, record.seams, colours)
+    seams = record.seams or ((), ())
+    image = Restored(record.image, record.restored, record.mask, seams, colours)
     values = look(image, thresholds)
     tripped = tuple(
         Tripped(name, value, thresholds[name], _reason(name, value, thresholds[name]))

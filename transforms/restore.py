@@ -219,7 +219,7 @@ def restore_batch(batch: Batch, model: LoadedModel, tile: int = DEFAULT_TILE) ->
         restored = _restore([records[index] for index in indices], model, tile)
         for index, record in zip(indices, restored, strict=True):
             records[index] = record
-    return Batch(batch.id, tuple(records))
+    return batch.of(records)
 
 
 def _restore(records: list[Record], model: LoadedModel, tile: int) -> list[Record]:

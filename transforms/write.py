@@ -1,5 +1,6 @@
 """Encode derivatives and write them, each file whole or not at all."""
 
+import dataclasses
 import hashlib
 import io
 import posixpath
@@ -11,7 +12,7 @@ import apache_beam as beam
 import numpy as np
 
 from transforms import codec, storage
-from transforms.record import Batch, Derivative, MaskFile, Record, Source
+from transforms.record import Batch, Derivative, MaskFile, Record, SharedFile, Source
 from transforms.shards import fields
 from transforms.shards.writers import WRITERS, Sample, Writer
 from transforms.stage import StageDoFn
@@ -84,7 +85,7 @@ def encode_record(record: Record, encoding: Encoding) -> Record:
         quality=encoding.quality,
     )
     height, width = pixels.shape[:2]
-    return _encoded(record, data, name, width, height)
+    return _encoded(record, data, name, width, height, known or form.format)
 
 
 def _passed_on(record: Record, name: str) -> Record:
@@ -94,8 +95,10 @@ def _passed_on(record: Record, name: str) -> Record:
     if stated is None:
         warning = "passed on as it is, though it is no image that we can read"
         return _encoded(record.replace(warnings=(*record.warnings, warning)), data, name)
-    record = record.replace(form=codec.Form(format=stated.format, mode=stated.mode))
-    return _encoded(record, data, name, stated.width, stated.height)
+    record = record.replace(
+        form=codec.Form(format=stated.format, mode=stated.mode), size=(stated.width, stated.height)
+    )
+    return _encoded(record, data, name, stated.width, stated.height, stated.format)
 
 
 def _encoded(
@@ -104,6 +107,7 @@ def _encoded(
     name: str,
     width: int | None = None,
     height: int | None = None,
+    encoded_as: str | None = None,
 ) -> Record:
     """Let the pixels go, and keep what they became."""
     digest = hashlib.sha256(data).hexdigest()
@@ -113,7 +117,7 @@ def _encoded(
         alpha=None,
         reference=None,
         restored=None,
-        derivative=Derivative(name, len(data), digest, width, height),
+        derivative=Derivative(name, len(data), digest, width, height, encoded_as),
     )
 
 
@@ -126,6 +130,7 @@ class _Place(ABC):
 
     def __init__(self, output: str) -> None:
         self.output = output
+        self.shared: list[SharedFile] = []
 
     @abstractmethod
     def one(self, record: Record) -> Record:
@@ -138,7 +143,8 @@ class _Place(ABC):
 
     @abstractmethod
     def all(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
-        """Write what is written at the end, of the records that went well; there are some.
+        """Write what is written at the end, of the records that went well; there are some. The
+        files of several images that come of it are in `shared`.
 
         Raises:
             StorageError: it could not be written; nothing new is left under the name.
@@ -147,6 +153,14 @@ class _Place(ABC):
     def _write(self, folder: str, name: str, data: bytes | Sequence[bytes]) -> None:
         path = storage.join(self.output, folder, name)
         storage.write(path, data, scratch=storage.join(self.output, SCRATCH))
+
+    def _write_shared(self, folder: str, name: str, parts: Sequence[bytes]) -> None:
+        self._write(folder, name, parts)
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        size = sum(map(len, parts))
+        self.shared.append(SharedFile(f"{folder}/{name}", size, digest.hexdigest()))
 
 
 class _Folder(_Place):
@@ -168,7 +182,7 @@ class _Folder(_Place):
         if any(record.fields for record in records):
             names = [record.derivative.path for record in records if record.derivative]
             table = fields.write_table(names, [record.fields for record in records])
-            self._write(FIELDS, f"{batch_id}{fields.EXTENSION}", table)
+            self._write_shared(FIELDS, f"{batch_id}{fields.EXTENSION}", [table])
         return list(records)
 
 
@@ -193,6 +207,8 @@ class _Shards(_Place):
         apart = [record for record in records if record.tripped]
         if apart:
             self.apart.all(batch_id, apart)
+            self.shared += self.apart.shared
+            self.apart.shared = []
         packed = iter(self._packed(batch_id, sound) if sound else ())
         return [record if record.tripped else next(packed) for record in records]
 
@@ -200,7 +216,7 @@ class _Shards(_Place):
         shard = f"{batch_id}{self.writer.extension}"
         masks = self._masks(shard, records)
         packed = self.writer.pack([_sample(record) for record in records])
-        self._write(SHARDS, shard, packed.parts)
+        self._write_shared(SHARDS, shard, packed.parts)
         return [
             self._in_shard(record, shard, member).replace(mask_file=mask)
             for record, member, mask in zip(records, packed.names, masks, strict=True)
@@ -209,10 +225,9 @@ class _Shards(_Place):
     def _in_shard(self, record: Record, shard: str, member: str) -> Record:
         one = record.derivative
         assert one is not None, "it is encoded"
-        derivative = Derivative(
-            one.path, one.size, one.sha256, one.width, one.height, shard, member
+        return record.replace(
+            encoded=None, derivative=dataclasses.replace(one, shard=shard, member=member)
         )
-        return record.replace(encoded=None, derivative=derivative)
 
     def _masks(self, shard: str, records: Sequence[Record]) -> list[MaskFile | None]:
         data = [
@@ -226,7 +241,7 @@ class _Shards(_Place):
         if not samples:
             return [None] * len(records)
         packed = self.writer.pack(samples)
-        self._write(MASKS, shard, packed.parts)
+        self._write_shared(MASKS, shard, packed.parts)
         names = iter(packed.names)
         return [
             None
@@ -252,7 +267,7 @@ def _mask_name(source: Source) -> str:
 
 
 def _mask_file(mask: np.ndarray, name: str, data: bytes) -> MaskFile:
-    return MaskFile(name, hashlib.sha256(data).hexdigest(), float(mask.mean()))
+    return MaskFile(name, len(data), hashlib.sha256(data).hexdigest(), float(mask.mean()))
 
 
 class Write(beam.PTransform):
@@ -297,4 +312,6 @@ class _WriteDoFn(StageDoFn):
         yield self.run(batch, {"write": write}, self._finish)
 
     def _finish(self, batch: Batch) -> Batch:
-        return batch.through("write", lambda records: self.place.all(batch.id, records))
+        self.place.shared = []
+        done = batch.through("write", lambda records: self.place.all(batch.id, records))
+        return dataclasses.replace(done, files=tuple(self.place.shared))
