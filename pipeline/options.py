@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from transforms.shards import Columns
     from transforms.write import Encoding
 
+VERIFY = "verify"
+
 Command = Literal["restore", "evaluate", "degrade", "convert"]
 
 
@@ -371,6 +373,32 @@ OPTIONS: tuple[Option, ...] = (
         type=whole(1),
         metavar="N",
         help="worker processes on this machine (default: one per core)",
+    ),
+    _option(
+        "--masters",
+        commands=(VERIFY,),
+        action="store_true",
+        help="hash the masters as well, wherever they are",
+    ),
+    _option(
+        "--deep",
+        commands=(VERIFY,),
+        action="store_true",
+        help="decode every derivative and mask as well, and look into every shard",
+    ),
+    _option(
+        "--json",
+        commands=(VERIFY,),
+        metavar="FILE",
+        help="write what was found to a file, not to standard output",
+    ),
+    _option(
+        "--parallel",
+        commands=(VERIFY,),
+        type=whole(1),
+        default=8,
+        metavar="N",
+        help="files that are read at a time (default: %(default)s)",
     ),
     _option(
         "--verify_masters",
