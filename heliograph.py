@@ -14,6 +14,7 @@ _PUBLIC = {
     "Contract": "models.contract",
     "ContractError": "models.contract",
     "Degrade": "transforms.degrade",
+    "Guards": "transforms.guards",
     "Measure": "transforms.measure",
     "Read": "transforms.read",
     "ReadMasks": "transforms.masks",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from heliograph import __version__
-from pipeline.options import RECIPE_COMMANDS, add_options, with_pairs_joined
+from pipeline.options import RECIPE_COMMANDS, VERIFY, add_options, with_pairs_joined
 from pipeline.training_options import TRAIN, TRAINING_OPTIONS
 
 log = logging.getLogger("heliograph")
@@ -23,6 +23,7 @@ exit codes:
   1  crashed
   2  wrong usage or configuration; nothing was done
   3  finished, but some images failed or were quarantined: see OUTPUT/failures.jsonl
+  4  a master or a derivative is not what it was (--verify_masters, verify)
 """
 
 
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to_stderr("-v" in argv or "--verbose" in argv)
     if argv[0] == "models":
         return _models(parser.parse_args(argv))
+    if argv[0] == VERIFY:
+        return _verify(parser, commands[VERIFY], argv)
     if argv[0] == TRAIN:
         return _train(parser, commands[TRAIN], argv)
     return _job(parser, commands, argv)
@@ -80,6 +83,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         metavar="OUTPUT",
         help="folder for the results (default: %(default)s)",
     )
+    commands[VERIFY] = _subparser(
+        subparsers, VERIFY, "hold an output to its ledger: every file there, and what it was"
+    )
+    commands[VERIFY].add_argument("output", metavar="OUTPUT", help="of a job that has ended")
     for name, command in commands.items():
         add_options(command, name)
     for name in RECIPE_COMMANDS:
@@ -194,6 +201,33 @@ def _job(
     if args.command == "demo":
         demo.finish(prepared)
     return result.code
+
+
+def _verify(
+    parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
+) -> int:
+    from pipeline import beam_options
+
+    own = beam_options.add_to(command)  # some are of storage
+    args = parser.parse_args(argv)
+
+    from apache_beam.io.filesystems import FileSystems
+
+    from pipeline import verify
+    from pipeline.job import ExitCode
+    from pipeline.ledger import LedgerError
+
+    FileSystems.set_options(beam_options.make(args, own))
+    try:
+        found = verify.verify(
+            args.output, deep=args.deep, with_masters=args.masters, threads=args.parallel
+        )
+        verify.dump(found, args.json)
+    except (LedgerError, OSError) as error:
+        log.error("%s", error)
+        return ExitCode.USAGE
+    verify.tell(found)
+    return ExitCode.OK if found["sound"] else ExitCode.FIXITY
 
 
 @contextmanager

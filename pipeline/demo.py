@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 
 from pipeline.contact_sheet import Row, contact_sheet
-from pipeline.ledger import Ledger
+from pipeline.ledger import QUARANTINED, Ledger
 from pipeline.options import Job
 from transforms import codec, storage
-from transforms.write import IMAGES
+from transforms.write import IMAGES, QUARANTINE
 
 log = logging.getLogger("heliograph")
 
@@ -39,7 +39,8 @@ def finish(job: Job) -> None:
         original = codec.decode(storage.read(row["source"])).pixels
         assert job.recipe is not None
         damaged = job.recipe.apply(original, seed=job.seed, key=row["key"]).pixels
-        derivative = storage.join(job.output, IMAGES, row["derivative"])
+        folder = QUARANTINE if row["status"] == QUARANTINED else IMAGES
+        derivative = storage.join(job.output, folder, row["derivative"])
         restored = codec.decode(storage.read(derivative)).pixels
         scores = row["metrics"]
         rows.append(

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline.ledger import LEDGER, Ledger, Row
+from pipeline.ledger import LEDGER, QUARANTINED, Ledger, Row
 from transforms import storage
 from transforms.record import Member, Source
 from transforms.shards import FORMATS, fields
@@ -83,6 +83,8 @@ def _written(output: str, prefix: str) -> Iterator[_Written]:
         table = storage.join(output, FIELDS, f"{batch}{fields.EXTENSION}")
         done = list(_derivatives(rows))
         for index, row in enumerate(done):
+            if row["status"] == QUARANTINED:
+                continue  # not to be taken for a result
             beside = (table, index) if table in tables and row["shard"] is None else None
             yield _Written(row, prefix + row["key"], prefix + row["derivative"], beside)
 

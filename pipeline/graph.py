@@ -1,7 +1,10 @@
 """The whole Beam graph of a job, on one page.
 
-    plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Write - Commit - Summarise
-    (specs: tiny)      one fused stage: pixels never leave it                  (counts: tiny)
+    plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Guard? - Write - Commit -
+    (specs: tiny)         one fused stage: pixels never leave it
+
+         - Verify masters? - Summarise
+           (counts: tiny)
 
 Only references to batch specs, and counts, are ever shuffled. A record that fails carries
 its failure on to the ledger; a batch is read, written and committed as one.
@@ -13,10 +16,12 @@ import apache_beam as beam
 
 from models.handler import SavedModelHandler
 from pipeline.ledger import Commit, FetchSpecs
+from pipeline.masters import VerifyMasters
 from pipeline.options import Job
 from pipeline.summary import Summarise
 from transforms import storage
 from transforms.degrade import Degrade
+from transforms.guards import Guards
 from transforms.masks import ReadMasks
 from transforms.measure import Measure
 from transforms.read import Read
@@ -54,10 +59,15 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
             trust=job.trust_model,
         )
         batches |= "Restore" >> Restore(handler, job.tile)
-    _ = (
+    batches |= "Measure" >> Measure()
+    if job.contract is not None:
+        colours = job.contract.predicts_chroma or job.contract.colorizes
+        batches |= "Guard" >> Guards(job.guards, colours=colours)
+    counts = (
         batches
-        | "Measure" >> Measure()
         | "Write" >> Write(job.output, job.encoding, job.container)
         | "Commit" >> Commit(job.output)
-        | "Summarise" >> Summarise(job.output)
     )
+    if job.verify_masters:
+        counts |= "Verify masters" >> VerifyMasters(job.output, job.columns)
+    _ = counts | "Summarise" >> Summarise(job.output)

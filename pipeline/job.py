@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -40,6 +39,7 @@ from models.description import flag
 from models.saved_model import resolve_precision
 from pipeline import graph
 from pipeline.archive import ArchiveError, archive_root
+from pipeline.environment import environment, versions
 from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
 from pipeline.options import BATCH_SIZE, FOLDER, SHARD_SIZE, Job
 from pipeline.plan import Budget, Plan, make_plan
@@ -47,6 +47,7 @@ from pipeline.progress import Progress
 from pipeline.serving import Served, serve
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
+from transforms.guards import GuardError, parse_guards
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
@@ -65,6 +66,7 @@ class ExitCode(IntEnum):
     CRASHED = 1
     USAGE = 2
     INCOMPLETE = 3
+    FIXITY = 4
     INTERRUPTED = 130
 
 
@@ -122,10 +124,12 @@ def make_job(args: argparse.Namespace) -> Job:
         }
         if container:
             facts["budget"] = dataclasses.asdict(budget)  # which cuts the output's shards
+        guards: dict[str, float] = {}
         served = None if model is None else serve(model, args)
         if served is not None:
             facts |= _model_facts(served, args) | {"precision": precision}
-    except (RecipeError, ContractError, storage.StorageError) as error:
+            facts["guards"] = guards = parse_guards(args.guard)
+    except (RecipeError, ContractError, GuardError, storage.StorageError) as error:
         raise JobError(str(error)) from error
     output = os.path.abspath(args.output) if storage.is_local(args.output) else args.output
     for archive in args.archive:
@@ -144,6 +148,7 @@ def make_job(args: argparse.Namespace) -> Job:
         tile=getattr(args, "tile", 0),
         recipe=recipe,
         seed=getattr(args, "seed", 0),
+        guards=guards,
         encoding=encoding,
         container=container,
         shards=args.format,
@@ -152,6 +157,8 @@ def make_job(args: argparse.Namespace) -> Job:
         budget=budget,
         workers=args.workers or _cores(),
         overwrite=args.overwrite,
+        operator=args.operator,
+        verify_masters=args.verify_masters,
         digest=_digest(facts),
         facts=facts,
     )
@@ -257,6 +264,7 @@ def run(job: Job, options: PipelineOptions) -> Result:
                 "batches": plan.batches,
                 "left_out": plan.left_out,
                 "versions": versions(),
+                "environment": environment(options.view_as(StandardOptions).runner, job.operator),
             }
         )
         references = ledger.write_plan(plan.specs)
@@ -272,27 +280,14 @@ def run(job: Job, options: PipelineOptions) -> Result:
             f"{summary['planned']} images were planned but {accounted} are accounted for in "
             f"{job.output}; run the same command again"
         )
+    return Result(summary, _code(summary))
+
+
+def _code(summary: dict[str, Any]) -> ExitCode:
+    if summary.get("masters", {}).get("changed"):
+        return ExitCode.FIXITY
     clean = summary[FAILED] == summary[QUARANTINED] == 0
-    return Result(summary, ExitCode.OK if clean else ExitCode.INCOMPLETE)
-
-
-def versions() -> dict[str, str]:
-    """Name the versions of what decides the result."""
-    packages = (
-        "heliograph",
-        "apache-beam",
-        "tensorflow",
-        "numpy",
-        "pillow",
-        "opencv-python-headless",
-    )
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return ExitCode.OK if clean else ExitCode.INCOMPLETE
 
 
 def _may_write(ledger: Ledger, job: Job) -> bool:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import posixpath
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,24 +11,31 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from pipeline.environment import moment, worker
+from pipeline.rows import FAILED, QUARANTINED, RESTORED, SKIPPED, STATUSES, Row, row
 from transforms import storage
-from transforms.record import Batch, BatchSpec, Record
+from transforms.record import Batch, BatchSpec
 from transforms.write import SCRATCH
+
+__all__ = [
+    "FAILED",
+    "LEDGER",
+    "QUARANTINED",
+    "RESTORED",
+    "SKIPPED",
+    "STATUSES",
+    "Commit",
+    "FetchSpecs",
+    "Ledger",
+    "LedgerError",
+    "Row",
+]
 
 LEDGER = "ledger"
 FORMAT = 1
-RESTORED, SKIPPED, QUARANTINED, FAILED = STATUSES = (
-    "restored",
-    "skipped",
-    "quarantined",
-    "failed",
-)
-
 # Between the head of a commit record, which is a line, and its rows, which are one each.
 _ROWS = ', "rows": [\n'
-_LONGEST_HEAD = 1000
-
-Row = dict[str, Any]
+_LONGEST_HEAD = 2000
 
 
 class LedgerError(ValueError):
@@ -50,6 +58,7 @@ class Ledger:
         self._folder = storage.join(output, LEDGER, "batches")
         self._job = storage.join(output, LEDGER, "job.json")
         self._plan = storage.join(output, LEDGER, "plan.jsonl")
+        self._masters = storage.join(output, LEDGER, "masters.json")
         self._scratch = storage.join(output, SCRATCH)
 
     def job(self) -> dict[str, Any] | None:
@@ -72,7 +81,18 @@ class Ledger:
         """Start a job anew: forget earlier commit records, and write what it is."""
         storage.delete_folder(self._folder)
         storage.delete_folder(self._scratch)
+        storage.delete(self._masters)
         self._write(self._job, _json({"format": FORMAT, **job}))
+
+    def write_masters(self, found: dict[str, Any]) -> None:
+        """Keep what hashing the masters again has shown."""
+        self._write(self._masters, _json(found))
+
+    def masters(self) -> dict[str, Any] | None:
+        """Read what `write_masters` kept; None where they have not been hashed again."""
+        if not storage.exists(self._masters):
+            return None
+        return json.loads(storage.read(self._masters))
 
     def write_plan(self, specs: Iterable[BatchSpec]) -> list[str]:
         """Write the plan, and give for each spec a reference by which `spec` finds it."""
@@ -93,29 +113,67 @@ class Ledger:
         rows = [row(record) for record in batch.records]
         path = storage.join(self._folder, f"{batch.id}.json")
         counts = Counter(made["status"] for made in rows)
-        further = sum(made["page"] > 1 for made in rows)
-        head = _json(
-            {"format": FORMAT, "batch": batch.id, "counts": counts, "further": further}
-        ).removesuffix("}")
+        head = {
+            "format": FORMAT,
+            "batch": batch.id,
+            "counts": counts,
+            "further": sum(made["page"] > 1 for made in rows),
+            "made": self._made(batch),
+        }
         lines = ",\n".join(map(_json, rows))
-        self._write(path, f"{head}{_ROWS}{lines}\n]}}")
+        files = {file.path: {"bytes": file.size, "sha256": file.sha256} for file in batch.files}
+        text = f'{_json(head)[:-1]}{_ROWS}{lines}\n], "files": {_json(files)}}}\n'
+        self._write(path, text)
         return rows
+
+    def _made(self, batch: Batch) -> dict[str, Any]:
+        """Tell when and where a batch was made, which is no part of any row."""
+        now = time.time()
+        path = storage.join(self._folder, f"{batch.id}.json")
+        before = self.head(path).get("made", {}) if storage.exists(path) else {}
+        return {
+            "started": moment(now if batch.started is None else batch.started),
+            "ended": moment(now),
+            "attempt": before.get("attempt", 0) + 1,
+            **worker(),
+        }
 
     def committed(self) -> set[str]:
         """List the paths of the commit records so far."""
         return {file.path for file in storage.list_if_there(self._folder)}
 
+    def record(self, path: str) -> dict[str, Any]:
+        """Read one commit record: its head, its `rows`, and its `files`, which are several images'.
+
+        Raises:
+            LedgerError: it is damaged.
+            StorageError: it cannot be read.
+        """
+        data = storage.read(path)
+        try:
+            found = json.loads(data)
+            if isinstance(found["rows"], list):
+                return found
+            reason = "its rows are none"
+        except (ValueError, KeyError, TypeError) as error:
+            reason = str(error)
+        raise LedgerError(f"{path} is no commit record: {reason}")
+
     def read(self, path: str) -> list[Row]:
         """Read the rows of one commit record."""
-        return json.loads(storage.read(path))["rows"]
+        return self.record(path)["rows"]
+
+    def head(self, path: str) -> dict[str, Any]:
+        """Read the head of one commit record, and no more of it."""
+        with storage.opened(path) as file:
+            head = file.readline(_LONGEST_HEAD).decode()
+        return json.loads(head.removesuffix(_ROWS) + "}")
 
     def counts(self, path: str) -> tuple[dict[str, int], int]:
         """Read how many rows of each status one commit record has, and no more of it; and how many
         of all are of further pages, which no plan knows of.
         """
-        with storage.opened(path) as file:
-            head = file.readline(_LONGEST_HEAD).decode()
-        head = json.loads(head.removesuffix(_ROWS) + "}")
+        head = self.head(path)
         return head["counts"], head["further"]
 
     def batches(self) -> Iterator[tuple[str, list[Row]]]:
@@ -141,45 +199,6 @@ class Ledger:
 
 
 _json = json.JSONEncoder(allow_nan=False).encode  # in ASCII
-
-
-def row(record: Record) -> Row:
-    """Give what the ledger keeps of a record. It depends on the record alone, not on when or where
-    it was made, so the same job writes the same rows.
-    """
-    source, form, derivative = record.source, record.form, record.derivative
-    mask = record.mask_file
-    result: Row = {
-        "key": record.key,
-        "page": record.page,
-        "status": FAILED if record.failure else RESTORED,
-        "source": source.path,
-        "source_bytes": source.size,
-        "source_modified": source.modified,
-        "source_sha256": record.sha256,
-        "format": form.format if form else None,
-        "mode": form.mode if form else None,
-        "width": derivative.width if derivative else None,
-        "height": derivative.height if derivative else None,
-        "derivative": derivative.path if derivative else None,
-        "derivative_bytes": derivative.size if derivative else None,
-        "derivative_sha256": derivative.sha256 if derivative else None,
-        "shard": derivative.shard if derivative else None,
-        "member": derivative.member if derivative else None,
-        "recipe": record.recipe,
-        "mask": mask.path if mask else None,
-        "mask_sha256": mask.sha256 if mask else None,
-        "mask_share": mask.share if mask else None,
-        "warnings": list(record.warnings),
-        "metrics": dict(record.metrics),
-    }
-    if failure := record.failure:
-        result["failure"] = {
-            "stage": failure.stage,
-            "error": failure.error,
-            "message": failure.message,
-        }
-    return result
 
 
 class FetchSpecs(beam.PTransform):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from transforms.shards import Columns
     from transforms.write import Encoding
 
+VERIFY = "verify"
+
 Command = Literal["restore", "evaluate", "degrade", "convert"]
 
 
@@ -37,6 +39,7 @@ class Job:
         tile: side in pixels of the largest window that the model is run on.
         recipe: what to damage the images by, if anything.
         seed: of the recipe's randomness.
+        guards: thresholds of the guards that restored images are held to, by name.
         encoding: of the derivatives.
         container: what they are written into, a key of `shards.writers.WRITERS`; None for a folder.
         shards: the kind of shards that all files are taken for; None to go by their names.
@@ -44,6 +47,8 @@ class Job:
         max_pixels: an image of more is a failure.
         budget: of one batch.
         workers: worker processes of the local runner.
+        operator: who runs it, for the ledger.
+        verify_masters: whether all masters are hashed again in the end.
         overwrite: whether another job's results in `output` may be replaced.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
@@ -62,6 +67,7 @@ class Job:
     tile: int
     recipe: "Recipe | None"
     seed: int
+    guards: Mapping[str, float]
     encoding: "Encoding"
     container: str | None
     shards: str | None
@@ -70,6 +76,8 @@ class Job:
     budget: "Budget"
     workers: int
     overwrite: bool
+    operator: str | None
+    verify_masters: bool
     digest: str
     facts: Mapping[str, Any]
 
@@ -283,6 +291,16 @@ OPTIONS: tuple[Option, ...] = (
         help="of all randomness of the recipe (default: %(default)s)",
     ),
     _option(
+        "--guard",
+        commands=_MODEL,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="threshold beyond which a restored image is quarantined, or NAME=none; repeated or "
+        "joined by commas; none alone switches all off. The names are form, finite, unchanged, "
+        "changed, clipping, luminance, gray and seams (see docs/guards.md)",
+    ),
+    _option(
         "--image_format",
         commands=("restore", "evaluate", "degrade"),
         choices=("jpeg", "png", "tiff", "webp", "gif", "bmp", "ppm"),
@@ -355,6 +373,43 @@ OPTIONS: tuple[Option, ...] = (
         type=whole(1),
         metavar="N",
         help="worker processes on this machine (default: one per core)",
+    ),
+    _option(
+        "--masters",
+        commands=(VERIFY,),
+        action="store_true",
+        help="hash the masters as well, wherever they are",
+    ),
+    _option(
+        "--deep",
+        commands=(VERIFY,),
+        action="store_true",
+        help="decode every derivative and mask as well, and look into every shard",
+    ),
+    _option(
+        "--json",
+        commands=(VERIFY,),
+        metavar="FILE",
+        help="write what was found to a file, not to standard output",
+    ),
+    _option(
+        "--parallel",
+        commands=(VERIFY,),
+        type=whole(1),
+        default=8,
+        metavar="N",
+        help="files that are read at a time (default: %(default)s)",
+    ),
+    _option(
+        "--verify_masters",
+        action="store_true",
+        help="read all masters once more in the end; if one is not what it was when it was "
+        "restored, the job fails with exit code 4 and names it",
+    ),
+    _option(
+        "--operator",
+        metavar="NAME",
+        help="who runs the job: a person or an agent, for the ledger",
     ),
     _option(
         "--overwrite",

@@ -28,6 +28,10 @@ def tell(summary: dict[str, Any], output: str) -> None:
     )
     if summary["warnings"]:
         log.warning("%d images have warnings: see metrics.parquet", summary["warnings"])
+    if (masters := summary.get("masters")) is not None:
+        log.info("%d masters are what they were", masters["unchanged"])
+        for changed in masters["changed"]:
+            log.error("the master %s has changed: %s", changed["key"], changed["reason"])
     if summary[FAILED] or summary[QUARANTINED]:
         log.error("what failed, and why: %s", storage.join(output, "failures.jsonl"))
     log.info("results: %s", output)

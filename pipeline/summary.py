@@ -12,32 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, Row
+from pipeline.rows import COLUMNS
 
-_COLUMNS = pa.schema(
-    [
-        ("key", pa.string()),
-        ("page", pa.int64()),
-        ("status", pa.string()),
-        ("source", pa.string()),
-        ("source_bytes", pa.int64()),
-        ("source_modified", pa.float64()),
-        ("source_sha256", pa.string()),
-        ("format", pa.string()),
-        ("mode", pa.string()),
-        ("width", pa.int64()),
-        ("height", pa.int64()),
-        ("derivative", pa.string()),
-        ("derivative_bytes", pa.int64()),
-        ("derivative_sha256", pa.string()),
-        ("shard", pa.string()),
-        ("member", pa.string()),
-        ("recipe", pa.string()),
-        ("mask", pa.string()),
-        ("mask_sha256", pa.string()),
-        ("mask_share", pa.float64()),
-        ("warnings", pa.list_(pa.string())),
-    ]
-)
+_SCHEMA = pa.schema([(column.name, column.kind) for column in COLUMNS])
 
 
 def summarise(output: str) -> dict[str, Any]:
@@ -50,6 +27,8 @@ def summarise(output: str) -> dict[str, Any]:
     ledger.write_result("metrics.parquet", _parquet(rows))
     ledger.write_result("failures.jsonl", _failures(rows))
     summary = _summary(ledger.job() or {}, rows)
+    if (masters := ledger.masters()) is not None:
+        summary["masters"] = masters
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     ledger.write_result("summary.json", text.encode("utf-8", "backslashreplace") + b"\n")
     return summary
@@ -70,6 +49,7 @@ def _summary(job: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
         "job": job.get("job", {}),
         "digest": job.get("digest"),
         "versions": job.get("versions", {}),
+        "environment": job.get("environment", {}),
     }
 
 
@@ -87,12 +67,12 @@ def _means(rows: Iterable[Row]) -> dict[str, dict[str, float | int]]:
 
 
 def _parquet(rows: list[Row]) -> bytes:
-    names = sorted({name for row in rows for name in row["metrics"]})
-    columns = [_column([row[field.name] for row in rows], field.type) for field in _COLUMNS]
-    schema = _COLUMNS
-    for name in names:
-        columns.append(_column([row["metrics"].get(name) for row in rows], pa.float64()))
-        schema = schema.append(pa.field(name, pa.float64()))
+    columns = [_column([row.get(field.name) for row in rows], field.type) for field in _SCHEMA]
+    schema = _SCHEMA
+    for group, prefix in (("metrics", ""), ("guards", "guard_")):
+        for name in sorted({name for row in rows for name in row.get(group, {})}):
+            columns.append(_column([row.get(group, {}).get(name) for row in rows], pa.float64()))
+            schema = schema.append(pa.field(f"{prefix}{name}", pa.float64()))
     out = io.BytesIO()
     pq.write_table(pa.table(columns, schema=schema), out)
     return out.getvalue()

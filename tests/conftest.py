@@ -25,6 +25,7 @@ def models(tmp_path_factory) -> Path:
         saved_models.invert,
         saved_models.blur,
         saved_models.constant_chroma,
+        saved_models.colour_in_the_light,
         saved_models.not_a_number_in_the_dark,
         saved_models.half_size,
         saved_models.negative_nchw_uint8,

@@ -62,6 +62,23 @@ def constant_chroma(path: Path) -> Path:
     return save(path, contract, colours)
 
 
+def colour_in_the_light(path: Path) -> Path:
+    """a* = 11, b* = 16.5 for images with a mean L* above 5, and none for others."""
+    contract = Contract(
+        name="colour_in_the_light",
+        input_space="L",
+        output_space="ab",
+        output_range=(-128 / 110, 128 / 110),
+        size=(64, 64),
+    )
+
+    def colours(tf, image):
+        light = tf.reduce_mean(image, axis=(1, 2, 3), keepdims=True) > 0.05
+        return tf.ones_like(image) * tf.where(light, tf.constant([0.1, 0.15]), tf.constant(0.0))
+
+    return save(path, contract, colours)
+
+
 def not_a_number_in_the_dark(path: Path) -> Path:
     """NaN for images with a mean below one half, the image itself for others."""
 

@@ -1,9 +1,10 @@
 """Pages of one file: records of their own between reading and writing, and one file again after.
 
 A page is restored, scored and reported for itself. A file is written whole or not at all: if one of
-its pages fails, all do.
+its pages fails, all do, and if one is quarantined, all are.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 from transforms.record import Batch, Record
@@ -20,7 +21,7 @@ def unfold(batch: Batch) -> Batch:
     records: list[Record] = []
     for record in batch.records:
         records += [record.replace(further=()), *record.further]
-    return Batch(batch.id, tuple(records))
+    return batch.of(records)
 
 
 def fold(batch: Batch, joins: Callable[[Record], bool]) -> Batch:
@@ -43,9 +44,9 @@ def fold(batch: Batch, joins: Callable[[Record], bool]) -> Batch:
         if len(pages) == 1 or not joins(pages[0]):
             records += pages
             continue
-        first, *further = _failing_together(pages)
+        first, *further = _quarantined_together(_failing_together(pages))
         records.append(first.replace(further=tuple(further)))
-    return Batch(batch.id, tuple(records))
+    return batch.of(records)
 
 
 def _failing_together(pages: list[Record]) -> list[Record]:
@@ -55,3 +56,14 @@ def _failing_together(pages: list[Record]) -> list[Record]:
     reason = PageError(f"page {broken.page} of its file failed: {broken.failure.message}")
     stage = broken.failure.stage
     return [page if page.failure else page.failed(stage, reason) for page in pages]
+
+
+def _quarantined_together(pages: list[Record]) -> list[Record]:
+    tripped = next((page for page in pages if page.tripped), None)
+    if tripped is None or tripped.failure:
+        return pages
+    because = tuple(
+        dataclasses.replace(one, message=f"page {tripped.page} of its file: {one.message}")
+        for one in tripped.tripped
+    )
+    return [page if page.tripped else page.replace(tripped=because) for page in pages]

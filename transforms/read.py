@@ -1,6 +1,8 @@
 """Read masters, and decode them."""
 
+import dataclasses
 import hashlib
+import time
 from collections.abc import Iterable
 
 import apache_beam as beam
@@ -58,7 +60,8 @@ def decode_record(record: Record, max_pixels: int = codec.DEFAULT_MAX_PIXELS) ->
         CodecError: it is not an image, is broken, too large, or of a depth that would be cut.
     """
     if record.pixels is not None:
-        return record.replace(form=codec.form_of(record.pixels, max_pixels))
+        form = codec.form_of(record.pixels, max_pixels)
+        return record.replace(form=form, size=_size(record.pixels))
     assert record.encoded is not None, f"{record.key} has not been read"
     first, *others = codec.decode_pages(record.encoded, max_pixels=max_pixels)
     further = tuple(
@@ -74,9 +77,14 @@ def _decoded(record: Record, decoded: codec.Decoded) -> Record:
         form=decoded.form,
         pixels=decoded.pixels,
         native=decoded.native,
+        size=_size(decoded.pixels),
         alpha=decoded.alpha,
         warnings=record.warnings + decoded.warnings,
     )
+
+
+def _size(pixels: np.ndarray) -> tuple[int, int]:
+    return pixels.shape[1], pixels.shape[0]
 
 
 class Read(beam.PTransform):
@@ -122,4 +130,5 @@ class _ReadDoFn(StageDoFn):
             if self.decode:
                 functions["decode"] = lambda record: decode_record(record, self.max_pixels)
             for batch in BatchSpec.from_json(spec).batches():
-                yield self.run(batch, functions, unfold)
+                begun = dataclasses.replace(batch, started=time.time())
+                yield self.run(begun, functions, unfold)

@@ -1,9 +1,10 @@
 """What travels: a source to read, a record of one image, a batch of records, and its plan."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,16 @@ class Failure:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Tripped:
+    """A guard that quarantines a record: its name, value and threshold, and the reason in words."""
+
+    guard: str
+    value: float
+    threshold: float
+    message: str
+
+
 # Without slots: records are copied in every stage, and a dictionary is copied in one go.
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -127,6 +138,11 @@ class Record:
         mask: bool [H, W], True where the degradation took pixels away.
         mask_file: the mask as it was written, if there is one.
         restored: the model's result, in the type of `pixels`.
+        size: width and height of the upright master in pixels, where they are known.
+        seams: where the model's tiles meet: the middles of the seams between rows of them, and
+            between columns; None of an image that no model has seen.
+        guards: what the guards measured, by name; None where there was nothing to measure.
+        tripped: the guards that quarantine it.
         metrics: scores by name; None where a score is not defined for this image.
         derivative: what was written: its path below the output, bytes and digest.
         warnings: what a person should know of this record.
@@ -149,6 +165,10 @@ class Record:
     mask: np.ndarray | None = None
     mask_file: "MaskFile | None" = None
     restored: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+    seams: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    guards: Mapping[str, float | None] = field(default_factory=dict)
+    tripped: tuple[Tripped, ...] = ()
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     derivative: "Derivative | None" = None
     warnings: tuple[str, ...] = ()
@@ -192,6 +212,8 @@ class Record:
         return Record(
             source=self.source,
             sha256=self.sha256,
+            form=self.form,
+            size=self.size,
             recipe=self.recipe,
             warnings=self.warnings,
             failure=Failure(stage, type(error).__name__, message),
@@ -210,6 +232,7 @@ class Derivative:
         sha256: of its bytes, in hexadecimal.
         width: in pixels; None where the image was passed on and does not say.
         height: likewise.
+        format: a key of `codec.FORMATS`; None likewise.
         shard: name of the file that holds it, below the output's shards folder, if one does.
         member: what that file calls it.
     """
@@ -219,6 +242,7 @@ class Derivative:
     sha256: str
     width: int | None
     height: int | None
+    format: str | None = None
     shard: str | None = None
     member: str | None = None
 
@@ -226,20 +250,39 @@ class Derivative:
 @dataclass(frozen=True, slots=True)
 class MaskFile:
     """A written mask: path below the output's masks folder, or its name in the file there that is
-    called like the derivative's shard; SHA-256; share of pixels masked.
+    called like the derivative's shard; bytes; SHA-256; share of pixels masked.
     """
 
     path: str
+    size: int
     sha256: str
     share: float
 
 
 @dataclass(frozen=True, slots=True)
+class SharedFile:
+    """A written file of several images: path below the output, bytes, SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """The unit of work: the records of one spec, read, restored, written and committed as one."""
+    """The unit of work: the records of one spec, read, restored, written and committed as one.
+
+    Attributes:
+        id: depends on their keys alone.
+        records: in the order of the spec.
+        files: those that were written for several of them.
+        started: when the first was read, in seconds since 1970.
+    """
 
     id: str
     records: tuple[Record, ...]
+    files: tuple[SharedFile, ...] = ()
+    started: float | None = None
 
     def __len__(self) -> int:
         return sum(1 + len(record.further) for record in self.records)
@@ -277,7 +320,7 @@ class Batch:
 
         A record on which one raises carries its failure from here on: no image can fail a batch.
         """
-        return Batch(self.id, tuple(_through(functions, record) for record in self.records))
+        return self.of(_through(functions, record) for record in self.records)
 
     def through(
         self, stage: str, function: Callable[[list["Record"]], Sequence["Record"]]
@@ -293,9 +336,11 @@ class Batch:
             done = iter(function(sound))
         except Exception as error:  # counted, committed and reported as failure of each record
             done = iter([record.failed(stage, error) for record in sound])
-        return Batch(
-            self.id, tuple(record if record.failure else next(done) for record in self.records)
-        )
+        return self.of(record if record.failure else next(done) for record in self.records)
+
+    def of(self, records: Iterable["Record"]) -> "Batch":
+        """Copy the batch with its records as they have become."""
+        return dataclasses.replace(self, records=tuple(records))
 
 
 def _through(functions: Mapping[str, Callable[[Record], Record]], record: Record) -> Record:

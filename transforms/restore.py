@@ -88,6 +88,22 @@ def check_tile(contract: Contract, tile: int) -> None:
         _spans(2 * tile + _STEP, contract, tile, 0)
 
 
+def seams(
+    height: int, width: int, contract: Contract, tile: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give the middles of the seams between the tiles of an image: of rows, and of columns.
+
+    There are none where a model predicts chroma, which it does at a size of its own.
+    """
+    if contract.predicts_chroma:
+        return (), ()
+    rows, columns = (
+        tuple(span.last - tiling.BLEND // 2 for span in _spans(side, contract, tile, axis)[:-1])
+        for axis, side in enumerate((height, width))
+    )
+    return rows, columns
+
+
 def _spans(side: int, contract: Contract, tile: int, axis: int) -> list[tiling.Span]:
     """Cover one side of an image with windows of a length that the model takes."""
     if contract.size:
@@ -203,7 +219,7 @@ def restore_batch(batch: Batch, model: LoadedModel, tile: int = DEFAULT_TILE) ->
         restored = _restore([records[index] for index in indices], model, tile)
         for index, record in zip(indices, restored, strict=True):
             records[index] = record
-    return Batch(batch.id, tuple(records))
+    return batch.of(records)
 
 
 def _restore(records: list[Record], model: LoadedModel, tile: int) -> list[Record]:
@@ -218,7 +234,12 @@ def _restore(records: list[Record], model: LoadedModel, tile: int) -> list[Recor
             return [records[0].failed("restore", error)]
         # One image must not take its neighbours with it: each is tried on its own account.
         return [alone for record in records for alone in _restore([record], model, tile)]
-    return [record.replace(restored=image) for record, image in zip(records, restored, strict=True)]
+    height, width = images[0].shape[:2]
+    middles = seams(height, width, model.contract, tile)
+    return [
+        record.replace(restored=image, seams=middles)
+        for record, image in zip(records, restored, strict=True)
+    ]
 
 
 def _mask(record: Record) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Encode derivatives and write them, each file whole or not at all."""
 
+import dataclasses
 import hashlib
 import posixpath
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ import numpy as np
 
 from transforms import codec, scratch, storage
 from transforms.pages import fold, unfold
-from transforms.record import Batch, Derivative, MaskFile, Record, Source
+from transforms.record import Batch, Derivative, MaskFile, Record, SharedFile, Source
 from transforms.scratch import Buffer
 from transforms.shards import fields
 from transforms.shards.writers import WRITERS, Sample, Writer
@@ -21,10 +22,11 @@ IMAGES = "images"
 MASKS = "masks"
 SHARDS = "shards"
 FIELDS = "fields"
+QUARANTINE = "quarantine"
 SCRATCH = ".tmp"
 
 # What this stage makes in an output, below which all that is written is ours.
-FOLDERS = (IMAGES, MASKS, SHARDS, FIELDS)
+FOLDERS = (IMAGES, MASKS, SHARDS, FIELDS, QUARANTINE)
 # Of these, the ones whose files are several images'.
 SHARED = (MASKS, SHARDS, FIELDS)
 
@@ -83,7 +85,7 @@ def encode_record(record: Record, encoding: Encoding) -> Record:
         [_page(page, known) for page in pages], name=known, quality=encoding.quality
     )
     digest = hashlib.sha256(data).hexdigest()
-    written = [_encoded(page, data, digest, name, *_size(page)) for page in pages]
+    written = [_encoded(page, data, digest, name, *_size(page), known) for page in pages]
     further = tuple(page.replace(encoded=None) for page in written[1:])
     return written[0].replace(further=further)
 
@@ -114,7 +116,9 @@ def _passed_on(record: Record, name: str) -> Record:
     if stated is None:
         warning = "passed on as it is, though it is no image that we can read"
         return _encoded(record.replace(warnings=(*record.warnings, warning)), data, digest, name)
-    record = record.replace(form=codec.Form(format=stated.format, mode=stated.mode))
+    record = record.replace(
+        form=codec.Form(format=stated.format, mode=stated.mode), size=(stated.width, stated.height)
+    )
     return _encoded(record, data, digest, name, stated.width, stated.height)
 
 
@@ -125,8 +129,10 @@ def _encoded(
     name: str,
     width: int | None = None,
     height: int | None = None,
+    known: str | None = None,
 ) -> Record:
-    """Let the pixels go, and keep what they became."""
+    """Let the pixels go, and keep what they became, in a known format or the master's own."""
+    form = known or (record.form.format if record.form else None)
     return record.replace(
         encoded=data,
         pixels=None,
@@ -134,7 +140,7 @@ def _encoded(
         alpha=None,
         reference=None,
         restored=None,
-        derivative=Derivative(name, len(data), digest, width, height),
+        derivative=Derivative(name, len(data), digest, width, height, form),
     )
 
 
@@ -147,6 +153,7 @@ class _Place(ABC):
 
     def __init__(self, output: str) -> None:
         self.output = output
+        self.shared: list[SharedFile] = []
 
     @abstractmethod
     def one(self, record: Record) -> Record:
@@ -159,7 +166,8 @@ class _Place(ABC):
 
     @abstractmethod
     def all(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
-        """Write what is written at the end, of the records that went well; there are some.
+        """Write what is written at the end, of the records that went well; there are some. The
+        files of several images that come of it are in `shared`.
 
         Raises:
             StorageError: it could not be written; nothing new is left under the name.
@@ -169,13 +177,22 @@ class _Place(ABC):
         path = storage.join(self.output, folder, name)
         storage.write(path, data, scratch=storage.join(self.output, SCRATCH))
 
+    def _write_shared(self, folder: str, name: str, parts: Sequence[bytes]) -> None:
+        self._write(folder, name, parts)
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        size = sum(map(len, parts))
+        self.shared.append(SharedFile(f"{folder}/{name}", size, digest.hexdigest()))
+
 
 class _Folder(_Place):
     """Files under their masters' names; what came with them is one table for each batch."""
 
     def one(self, record: Record) -> Record:
         assert record.encoded is not None and record.derivative is not None, "it is encoded"
-        self._write(IMAGES, record.derivative.path, record.encoded)
+        folder = QUARANTINE if record.tripped else IMAGES
+        self._write(folder, record.derivative.path, record.encoded)
         further = tuple(map(self._with_mask, record.further))
         return self._with_mask(record.replace(encoded=None, further=further))
 
@@ -191,26 +208,41 @@ class _Folder(_Place):
         if any(record.fields for record in records):
             names = [record.derivative.path for record in records if record.derivative]
             table = fields.write_table(names, [record.fields for record in records])
-            self._write(FIELDS, f"{batch_id}{fields.EXTENSION}", table)
+            self._write_shared(FIELDS, f"{batch_id}{fields.EXTENSION}", [table])
         return list(records)
 
 
 class _Shards(_Place):
-    """A shard for each batch, named by its id; masks are another of the same name."""
+    """A shard for each batch, named by its id; masks are another of the same name. What is
+    quarantined is no part of them, and is written as files.
+    """
 
     def __init__(self, output: str, writer: Writer) -> None:
         super().__init__(output)
         self.writer = writer
+        self.apart = _Folder(output)
 
     def one(self, record: Record) -> Record:
+        if record.tripped:
+            return self.apart.one(record)
         self.writer.check(_sample(record))
         return record
 
     def all(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
+        sound = [record for record in records if not record.tripped]
+        apart = [record for record in records if record.tripped]
+        if apart:
+            self.apart.all(batch_id, apart)
+            self.shared += self.apart.shared
+            self.apart.shared = []
+        packed = iter(self._packed(batch_id, sound) if sound else ())
+        return [record if record.tripped else next(packed) for record in records]
+
+    def _packed(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
         shard = f"{batch_id}{self.writer.extension}"
         masks = iter(self._masks(shard, [page for one in records for page in (one, *one.further)]))
         packed = self.writer.pack([_sample(record) for record in records])
-        self._write(SHARDS, shard, packed.parts)
+        self._write_shared(SHARDS, shard, packed.parts)
         written = []
         for record, member in zip(records, packed.names, strict=True):
             first, *further = (
@@ -223,10 +255,9 @@ class _Shards(_Place):
     def _in_shard(self, record: Record, shard: str, member: str) -> Record:
         one = record.derivative
         assert one is not None, "it is encoded"
-        derivative = Derivative(
-            one.path, one.size, one.sha256, one.width, one.height, shard, member
+        return record.replace(
+            encoded=None, derivative=dataclasses.replace(one, shard=shard, member=member)
         )
-        return record.replace(encoded=None, derivative=derivative)
 
     def _masks(self, shard: str, records: Sequence[Record]) -> list[MaskFile | None]:
         data = [
@@ -240,7 +271,7 @@ class _Shards(_Place):
         if not samples:
             return [None] * len(records)
         packed = self.writer.pack(samples)
-        self._write(MASKS, shard, packed.parts)
+        self._write_shared(MASKS, shard, packed.parts)
         names = iter(packed.names)
         return [
             None
@@ -267,7 +298,7 @@ def _mask_name(record: Record) -> str:
 
 
 def _mask_file(mask: np.ndarray, name: str, data: bytes) -> MaskFile:
-    return MaskFile(name, hashlib.sha256(data).hexdigest(), float(mask.mean()))
+    return MaskFile(name, len(data), hashlib.sha256(data).hexdigest(), float(mask.mean()))
 
 
 class Write(beam.PTransform):
@@ -313,4 +344,6 @@ class _WriteDoFn(StageDoFn):
         yield self.run(files, {"write": write}, self._finish)
 
     def _finish(self, batch: Batch) -> Batch:
-        return unfold(batch.through("write", lambda records: self.place.all(batch.id, records)))
+        self.place.shared = []
+        done = batch.through("write", lambda records: self.place.all(batch.id, records))
+        return unfold(dataclasses.replace(done, files=tuple(self.place.shared)))
