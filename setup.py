@@ -46,6 +46,10 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.11",
+            # What bags and IIIF manifests are held to; iiif-prezi3 itself is in the Makefile.
+            "bagit>=1.9",
+            "pydantic>=2",
+            "requests>=2.28",
             # Object stores on this machine, and their clients.
             "apache-beam[aws,gcp,hadoop]",
             "flask>=3",

@@ -1,7 +1,8 @@
 """The whole Beam graph of a job, on one page.
 
     plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Write - Commit - Summarise
-    (specs: tiny)      one fused stage: pixels never leave it                  (counts: tiny)
+    (specs: tiny)      one fused stage: pixels never leave it                  (counts: tiny) |
+                                                                                         Package?
 
 Only references to batch specs, and counts, are ever shuffled. A record that fails carries
 its failure on to the ledger; a batch is read, written and committed as one.
@@ -14,6 +15,7 @@ import apache_beam as beam
 from models.handler import SavedModelHandler
 from pipeline.ledger import Commit, FetchSpecs
 from pipeline.options import Job
+from pipeline.packages import MakePackages
 from pipeline.summary import Summarise
 from transforms import storage
 from transforms.degrade import Degrade
@@ -54,10 +56,12 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
             trust=job.trust_model,
         )
         batches |= "Restore" >> Restore(handler, job.tile)
-    _ = (
+    done = (
         batches
         | "Measure" >> Measure()
         | "Write" >> Write(job.output, job.encoding, job.container)
         | "Commit" >> Commit(job.output)
         | "Summarise" >> Summarise(job.output)
     )
+    if job.packaging.names:
+        _ = done | "Package" >> MakePackages(job.packaging)
