@@ -35,6 +35,8 @@ setup(
         "tensorflow-io>=0.37.1",
     ],
     extras_require={
+        # Content credentials (transforms/sign.py), and the certificates that sign them.
+        "c2pa": ["c2pa-python>=0.38", "cryptography>=43"],
         # Storage other than local folders.
         "aws": ["apache-beam[aws]"],
         "azure": ["apache-beam[azure]"],
@@ -46,6 +48,8 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.11",
+            "c2pa-python>=0.38",
+            "cryptography>=43",
             # What bags and IIIF manifests are held to; iiif-prezi3 itself is in the Makefile.
             "bagit>=1.9",
             "pydantic>=2",

@@ -59,7 +59,7 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
     done = (
         batches
         | "Measure" >> Measure()
-        | "Write" >> Write(job.output, job.encoding, job.container)
+        | "Write" >> Write(job.output, job.encoding, job.container, job.signing)
         | "Commit" >> Commit(job.output)
         | "Summarise" >> Summarise(job.output)
     )

@@ -35,6 +35,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+import heliograph
 from models.contract import ContractError
 from models.description import flag
 from models.saved_model import resolve_precision
@@ -52,6 +53,7 @@ from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
+from transforms.sign import Signing, SigningError, prepare
 from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
 
 log = logging.getLogger("heliograph")
@@ -128,7 +130,16 @@ def make_job(args: argparse.Namespace) -> Job:
         served = None if model is None else serve(model, args)
         if served is not None:
             facts |= _model_facts(served, args) | {"precision": precision}
-    except (RecipeError, ContractError, packages.PackageError, storage.StorageError) as error:
+        signing = _signing(args, served)
+        if signing is not None:
+            facts["certificate_sha256"] = signing.fingerprint
+    except (
+        RecipeError,
+        ContractError,
+        packages.PackageError,
+        SigningError,
+        storage.StorageError,
+    ) as error:
         raise JobError(str(error)) from error
     for archive in args.archive:
         _keep_apart(archive, packaging.root)
@@ -155,6 +166,7 @@ def make_job(args: argparse.Namespace) -> Job:
         workers=args.workers or _cores(),
         overwrite=args.overwrite,
         packaging=packaging,
+        signing=signing,
         digest=_digest(facts),
         facts=facts,
     )
@@ -182,6 +194,18 @@ def _packaging(args: argparse.Namespace, container: str | None) -> packages.Pack
         masters=getattr(args, "iiif_masters", None) or f"{base}/masters",
         operator=getattr(args, "operator", None),
     )
+
+
+def _signing(args: argparse.Namespace, served: Served | None) -> Signing | None:
+    """Say how derivatives are to be signed, if they are."""
+    if getattr(args, "sign", None) is None:
+        return None
+    certificate, key = (
+        os.path.abspath(path) if storage.is_local(path) else path for path in args.sign
+    )
+    contract = served.description.contract if served else None
+    software = ("Heliograph", heliograph.__version__)
+    return prepare(certificate, key, software, contract, served.given_sha256 if served else None)
 
 
 def _digest(facts: dict[str, Any]) -> str:

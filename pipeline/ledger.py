@@ -159,6 +159,7 @@ def row(record: Record) -> Row:
         "derivative_sha256": derivative.sha256 if derivative else None,
         "shard": derivative.shard if derivative else None,
         "member": derivative.member if derivative else None,
+        "signed": derivative.signed if derivative else None,
         "recipe": record.recipe,
         "mask": mask.path if mask else None,
         "mask_sha256": mask.sha256 if mask else None,

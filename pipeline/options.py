@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.plan import Budget
     from transforms.recipe import Recipe
     from transforms.shards import Columns
+    from transforms.sign import Signing
     from transforms.write import Encoding
 
 Command = Literal["restore", "evaluate", "degrade", "convert"]
@@ -48,6 +49,7 @@ class Job:
         workers: worker processes of the local runner.
         overwrite: whether another job's results in `output` may be replaced.
         packaging: which packages to make of the output, and how.
+        signing: how derivatives are signed with content credentials; None if they are not.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
     """
@@ -74,6 +76,7 @@ class Job:
     workers: int
     overwrite: bool
     packaging: "Packaging"
+    signing: "Signing | None"
     digest: str
     facts: Mapping[str, Any]
 
@@ -411,6 +414,14 @@ OPTIONS: tuple[Option, ...] = (
         metavar="URL",
         help="address below which masters are served by their paths in the archive (default: "
         "masters below that of --iiif_base)",
+    ),
+    _option(
+        "--sign",
+        commands=("restore",),
+        nargs=2,
+        metavar=("CERT", "KEY"),
+        help="sign derivatives with C2PA content credentials, by a certificate and its private "
+        "key, two files in PEM",
     ),
     _option(
         "--operator",

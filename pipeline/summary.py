@@ -30,6 +30,7 @@ _COLUMNS = pa.schema(
         ("derivative_sha256", pa.string()),
         ("shard", pa.string()),
         ("member", pa.string()),
+        ("signed", pa.bool_()),
         ("recipe", pa.string()),
         ("mask", pa.string()),
         ("mask_sha256", pa.string()),

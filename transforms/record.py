@@ -196,6 +196,7 @@ class Derivative:
         height: likewise.
         shard: name of the file that holds it, below the output's shards folder, if one does.
         member: what that file calls it.
+        signed: whether it holds content credentials.
     """
 
     path: str
@@ -205,6 +206,7 @@ class Derivative:
     height: int | None
     shard: str | None = None
     member: str | None = None
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

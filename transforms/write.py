@@ -1,5 +1,6 @@
 """Encode derivatives and write them, each file whole or not at all."""
 
+import dataclasses
 import hashlib
 import io
 import posixpath
@@ -14,6 +15,7 @@ from transforms import codec, storage
 from transforms.record import Batch, Derivative, MaskFile, Record, Source
 from transforms.shards import fields
 from transforms.shards.writers import WRITERS, Sample, Writer
+from transforms.sign import Signer, Signing
 from transforms.stage import StageDoFn
 
 IMAGES = "images"
@@ -64,8 +66,9 @@ class Encoding:
         return mirror + codec.FORMATS[known].extensions[0], known
 
 
-def encode_record(record: Record, encoding: Encoding) -> Record:
-    """Encode a record's restored pixels, or its degraded ones where nothing was to be restored.
+def encode_record(record: Record, encoding: Encoding, signer: Signer | None = None) -> Record:
+    """Encode a record's restored pixels, or its degraded ones where nothing was to be restored,
+    and sign what comes of it, if there is a signer.
 
     Raises:
         CodecError: the format cannot hold them.
@@ -82,8 +85,11 @@ def encode_record(record: Record, encoding: Encoding) -> Record:
         name=known,
         quality=encoding.quality,
     )
+    signed = False
+    if signer is not None:
+        record, data, signed = signer.sign(record, name, data)
     height, width = pixels.shape[:2]
-    return _encoded(record, data, name, width, height)
+    return _encoded(record, data, name, width, height, signed)
 
 
 def _passed_on(record: Record, name: str) -> Record:
@@ -103,6 +109,7 @@ def _encoded(
     name: str,
     width: int | None = None,
     height: int | None = None,
+    signed: bool = False,
 ) -> Record:
     """Let the pixels go, and keep what they became."""
     digest = hashlib.sha256(data).hexdigest()
@@ -112,7 +119,7 @@ def _encoded(
         alpha=None,
         reference=None,
         restored=None,
-        derivative=Derivative(name, len(data), digest, width, height),
+        derivative=Derivative(name, len(data), digest, width, height, signed=signed),
     )
 
 
@@ -194,9 +201,7 @@ class _Shards(_Place):
     def _in_shard(self, record: Record, shard: str, member: str) -> Record:
         one = record.derivative
         assert one is not None, "it is encoded"
-        derivative = Derivative(
-            one.path, one.size, one.sha256, one.width, one.height, shard, member
-        )
+        derivative = dataclasses.replace(one, shard=shard, member=member)
         return record.replace(encoded=None, derivative=derivative)
 
     def _masks(self, shard: str, records: Sequence[Record]) -> list[MaskFile | None]:
@@ -250,34 +255,46 @@ class Write(beam.PTransform):
         encoding: format and quality.
         container: a key of `WRITERS`, for a shard a batch below OUTPUT/shards; None for a file an
             image below OUTPUT/images.
+        signing: how derivatives are signed, if they are.
     """
 
-    def __init__(self, output: str, encoding: Encoding, container: str | None = None) -> None:
+    def __init__(
+        self,
+        output: str,
+        encoding: Encoding,
+        container: str | None = None,
+        signing: Signing | None = None,
+    ) -> None:
         super().__init__()
         self.output = output
         self.encoding = encoding
         self.container = container
+        self.signing = signing
 
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
         """Run the stage."""
-        write = beam.ParDo(_WriteDoFn(self.output, self.encoding, self.container))
+        write = beam.ParDo(_WriteDoFn(self.output, self.encoding, self.container, self.signing))
         return batches | write.with_output_types(Batch)
 
 
 class _WriteDoFn(StageDoFn):
-    def __init__(self, output: str, encoding: Encoding, container: str | None) -> None:
+    def __init__(
+        self, output: str, encoding: Encoding, container: str | None, signing: Signing | None
+    ) -> None:
         super().__init__("write")
         self.output = output
         self.encoding = encoding
         self.container = container
+        self.signing = signing
 
     def setup(self) -> None:
         container = self.container
         self.place = _Shards(self.output, WRITERS[container]) if container else _Folder(self.output)
+        self.signer = None if self.signing is None else Signer(self.signing)
 
     def process(self, batch: Batch) -> Iterable[Batch]:
         def write(record: Record) -> Record:
-            return self.place.one(encode_record(record, self.encoding))
+            return self.place.one(encode_record(record, self.encoding, self.signer))
 
         yield self.run(batch, {"write": write}, self._finish)
 

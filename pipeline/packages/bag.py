@@ -19,10 +19,10 @@ from pipeline.packages.package import (
     Packaging,
     model_name,
     place,
-    text,
     written,
 )
 from transforms import storage
+from transforms.names import as_text
 from transforms.write import MASKS, SCRATCH
 
 PAYLOAD = "data"
@@ -156,8 +156,8 @@ def _path(path: str) -> str:
         path.encode()
     except UnicodeEncodeError as error:
         raise PackageError(
-            f"the name {text(path)} is not UTF-8, and a bag's manifest cannot hold it: rename the "
-            "master, or leave out --package bagit"
+            f"the name {as_text(path)} is not UTF-8, and a bag's manifest cannot hold it: rename "
+            "the master, or leave out --package bagit"
         ) from error
     return path.replace("%", "%25").replace("\n", "%0A").replace("\r", "%0D")
 
@@ -177,7 +177,7 @@ def _info(packaging: Packaging, size: int, count: int, unknown: int) -> str:
         "Payload-Oxum": f"{size}.{count}",
         "Files-Not-In-Ledger": unknown or None,
     }
-    lines = (f"{name}: {' '.join(text(said).split())}\n" for name, said in tags.items() if said)
+    lines = (f"{name}: {' '.join(as_text(said).split())}\n" for name, said in tags.items() if said)
     return "".join(lines)
 
 

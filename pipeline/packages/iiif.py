@@ -21,9 +21,9 @@ from pipeline.packages.package import (
     media_type_of,
     model_name,
     place,
-    text,
     written,
 )
+from transforms.names import as_text
 
 FOLDER = "iiif"
 COLLECTION = f"{FOLDER}/collection.json"
@@ -63,7 +63,7 @@ def manifest(packaging: Packaging, folder: str, rows: Iterable[Row], facts: Json
         "@context": _CONTEXT,
         "id": _url(packaging, _manifest_path(folder)),
         "type": "Manifest",
-        "label": {"none": [text(folder or _title(facts))]},
+        "label": {"none": [as_text(folder or _title(facts))]},
         "metadata": _metadata(
             {
                 "Archive": ", ".join(facts.get("archives", ())),
@@ -105,7 +105,7 @@ def _canvas(packaging: Packaging, row: Row, facts: Json) -> Json:
     return {
         "id": canvas,
         "type": "Canvas",
-        "label": {"none": [text(posixpath.basename(row["key"]))]},
+        "label": {"none": [as_text(posixpath.basename(row["key"]))]},
         **size,
         "metadata": _metadata(
             {
@@ -123,14 +123,14 @@ def _canvas(packaging: Packaging, row: Row, facts: Json) -> Json:
 
 def _metadata(pairs: Json) -> list[Json]:
     return [
-        {"label": _en(label), "value": {"none": [text(value)]}}
+        {"label": _en(label), "value": {"none": [as_text(value)]}}
         for label, value in pairs.items()
         if value
     ]
 
 
 def _en(words: str) -> Json:
-    return {"en": [text(words)]}
+    return {"en": [as_text(words)]}
 
 
 def _title(facts: Json) -> str:
@@ -169,7 +169,7 @@ def _make(packaging: Packaging, task: str) -> str:
         "@context": _CONTEXT,
         "id": _url(packaging, COLLECTION),
         "type": "Collection",
-        "label": {"none": [text(_title(facts))]},
+        "label": {"none": [as_text(_title(facts))]},
         "requiredStatement": {
             "label": _en("Notice"),
             "value": _en(_NOTICES[facts["command"]]),

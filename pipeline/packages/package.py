@@ -1,6 +1,5 @@
 """What a package is: what all of them are made of, and the face that each of them has."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -100,18 +99,3 @@ def media_type(name: str) -> str:
 def media_type_of(image_format: str | None) -> str:
     """Give the media type of one of `codec.FORMATS`."""
     return MEDIA_TYPES.get(image_format or "", _UNKNOWN_TYPE)
-
-
-# Of XML 1.0: what is not in its production Char.
-_NO_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def text(value: object) -> str:
-    """Write a value so that XML, JSON and tag files can hold it: names of files are any bytes."""
-    return _NO_TEXT.sub(lambda found: _escaped(found[0]), str(value))
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code  # as `surrogateescape` has it
-    return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{code:04x}"

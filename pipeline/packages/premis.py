@@ -20,10 +20,10 @@ from pipeline.packages.package import (
     media_type_of,
     model_name,
     place,
-    text,
     written,
 )
 from transforms import storage
+from transforms.names import as_text
 from transforms.write import SCRATCH
 
 FOLDER = "premis"
@@ -150,7 +150,7 @@ def _add(parent: ET.Element, name: str, content: Any) -> None:
         element.set("valueURI", f"{_VOCABULARY}/{vocabulary}/{code}")
         element.text = _TERMS[content]
     else:
-        element.text = text(content)
+        element.text = as_text(content)
 
 
 def _objects(known: _Known, events: int) -> Iterator[_Node]:
