@@ -23,6 +23,7 @@ from tests.certificates import DAY, Authority, pem, pem_of_key
 from tests.jobs import run
 from tests.photographs import saved, small
 from tests.test_job import digests, load, rows
+from transforms import codec
 from transforms.record import Record, Source
 from transforms.sign import ASSERTION, MEDIA_TYPES, Signer, prepare, source_type
 
@@ -92,6 +93,8 @@ def test_the_signature_is_valid_and_the_image_is_as_it_was(signed_by, authority,
     assert before.size == after.size and before.mode == after.mode
     assert np.array_equal(np.asarray(before), np.asarray(after))
     assert len(signed) - len(data) < 6000
+    # What is signed is an archive for the next job.
+    assert np.array_equal(codec.decode(signed).pixels, codec.decode(data).pixels)
 
 
 XMP = (
