@@ -266,8 +266,14 @@ def _warned(row: Row) -> str:
 
 
 def _reviewed(row: Row) -> str:
-    scores = {name: value for name, value in sorted(row["metrics"].items()) if value is not None}
-    return "; ".join([*row["warnings"], *(f"{name} {value:.6g}" for name, value in scores.items())])
+    groups = (("", row["metrics"]), ("guard ", row.get("guards", {})))
+    told = [
+        f"{prefix}{name} {value:.6g}"
+        for prefix, scores in groups
+        for name, value in sorted(scores.items())
+        if value is not None
+    ]
+    return "; ".join([*row["warnings"], *told])
 
 
 def _event_id(known: _Known, number: int) -> str:
