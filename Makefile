@@ -21,6 +21,8 @@ $(SETUP): setup.py pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	# What tests hold ImageNet-C to. It asks for a second build of OpenCV, which would overwrite ours.
 	$(BIN)/python -m pip install --quiet --no-deps imagecorruptions==1.1.2
+	# What IIIF manifests are held to. It asks for a Pillow no newer than 12.0.0, only to measure images.
+	$(BIN)/python -m pip install --quiet --no-deps iiif-prezi3==3.1.1
 	touch $@
 
 demo: setup ## damage, restore and score sample photographs; look at heliograph-demo/

@@ -40,6 +40,8 @@ setup(
         "tensorflow-io>=0.37.1",
     ],
     extras_require={
+        # Content credentials (transforms/sign.py), and the certificates that sign them.
+        "c2pa": ["c2pa-python>=0.38", "cryptography>=43"],
         # Storage other than local folders.
         "aws": ["apache-beam[aws]"],
         "azure": ["apache-beam[azure]"],
@@ -51,6 +53,12 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.11",
+            "c2pa-python>=0.38",
+            "cryptography>=43",
+            # What bags and IIIF manifests are held to; iiif-prezi3 itself is in the Makefile.
+            "bagit>=1.9",
+            "pydantic>=2",
+            "requests>=2.28",
             # Object stores on this machine, and their clients.
             "apache-beam[aws,gcp,hadoop]",
             "flask>=3",

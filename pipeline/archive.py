@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from pipeline.earlier import UNKNOWN, find_derivatives, is_output
+from pipeline.earlier import UNKNOWN, find_derivatives
+from pipeline.packages.bag import results_in
 from transforms import codec, storage
 from transforms.record import Member, Source
 from transforms.shards import (
@@ -42,14 +43,14 @@ class _Found:
         files: of any kind.
         fields: what a list says beside the files it names, by their paths.
         troubles: lines of a list that name no file.
-        output: whether the folder is that of an earlier job.
+        results: where in it the results of an earlier job are, if it is the output of one.
     """
 
     root: str
     files: Sequence[storage.File] = ()
     fields: Mapping[str, Fields] = field(default_factory=dict)
     troubles: Sequence[Source] = ()
-    output: bool = False
+    results: str | None = None
 
 
 def find_sources(
@@ -86,9 +87,9 @@ def find_sources(
                 left_out[extension or "no extension"] += 1
     others = [source for folder in found_in for source in folder.troubles]
     for folder in found_in:
-        if folder.output:
+        if folder.results is not None:
             key = _key(folder.root, base)
-            sources, unknown = find_derivatives(folder.root, key and f"{key}/", _members)
+            sources, unknown = find_derivatives(folder.results, key and f"{key}/", _members)
             others += sources
             left_out += unknown
     if not found and not others and left_out[UNKNOWN]:
@@ -156,8 +157,8 @@ def _is_glob(archive: str) -> bool:
 
 def _found_in(archive: str, kind: str | None, columns: Columns) -> _Found:
     root = archive_root(archive)
-    if not _is_glob(archive) and is_output(root):
-        return _Found(root, output=True)
+    if not _is_glob(archive) and (results := results_in(root)) is not None:
+        return _Found(root, results=results)
     root, files = _list(archive)
     if not files:
         raise ArchiveError(f"nothing in the archive {archive}: no such folder, file or match")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline.ledger import LEDGER, QUARANTINED, Ledger, Row
+from pipeline.ledger import QUARANTINED, Ledger, Row
 from transforms import storage
 from transforms.record import Member, Source
 from transforms.shards import FORMATS, fields
@@ -19,11 +19,6 @@ UNKNOWN = "not in the ledger"
 Members = Callable[[storage.File, ShardFormat], Iterator[tuple[Member, int]]]
 
 
-def is_output(path: str) -> bool:
-    """Tell whether a folder is the output of a job."""
-    return storage.exists(storage.join(path, LEDGER, "job.json"))
-
-
 def find_derivatives(
     output: str, prefix: str, members: Members
 ) -> tuple[list[Source], Counter[str]]:
@@ -33,7 +28,7 @@ def find_derivatives(
     listed as well, so that reading it says so.
 
     Args:
-        output: the output folder.
+        output: the folder of its results: see `packages.bag.results_in`.
         prefix: of the keys and of derivatives' paths, with a slash at its end; may be empty.
         members: lists the images of a shard.
 

@@ -3,7 +3,7 @@
     plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Guard? - Write - Commit -
     (specs: tiny)         one fused stage: pixels never leave it
 
-         - Verify masters? - Summarise
+         - Verify masters? - Summarise - Package?
            (counts: tiny)
 
 Only references to batch specs, and counts, are ever shuffled. A record that fails carries
@@ -18,6 +18,7 @@ from models.handler import SavedModelHandler
 from pipeline.ledger import Commit, FetchSpecs
 from pipeline.masters import VerifyMasters
 from pipeline.options import Job
+from pipeline.packages import MakePackages
 from pipeline.summary import Summarise
 from transforms import storage
 from transforms.degrade import Degrade
@@ -65,9 +66,11 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
         batches |= "Guard" >> Guards(job.guards, colours=colours)
     counts = (
         batches
-        | "Write" >> Write(job.output, job.encoding, job.container)
+        | "Write" >> Write(job.output, job.encoding, job.container, job.signing)
         | "Commit" >> Commit(job.output)
     )
     if job.verify_masters:
         counts |= "Verify masters" >> VerifyMasters(job.output, job.columns)
-    _ = counts | "Summarise" >> Summarise(job.output)
+    done = counts | "Summarise" >> Summarise(job.output)
+    if job.packaging.names:
+        _ = done | "Package" >> MakePackages(job.packaging)

@@ -34,23 +34,27 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+import heliograph
 from models.contract import ContractError
 from models.description import flag
 from models.saved_model import resolve_precision
-from pipeline import graph
+from pipeline import graph, packages
 from pipeline.archive import ArchiveError, archive_root
 from pipeline.environment import environment, versions
-from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
-from pipeline.options import BATCH_SIZE, FOLDER, SHARD_SIZE, Job
+from pipeline.ledger import FAILED, LEDGER, QUARANTINED, STATUSES, Ledger, LedgerError
+from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, SHARD_SIZE, Job
+from pipeline.packages import bag, iiif
 from pipeline.plan import Budget, Plan, make_plan
 from pipeline.progress import Progress
 from pipeline.serving import Served, serve
+from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
 from transforms.guards import GuardError, parse_guards
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
+from transforms.sign import Signing, SigningError, prepare
 from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
 
 log = logging.getLogger("heliograph")
@@ -125,19 +129,29 @@ def make_job(args: argparse.Namespace) -> Job:
         if container:
             facts["budget"] = dataclasses.asdict(budget)  # which cuts the output's shards
         guards: dict[str, float] = {}
+        packaging = _packaging(args, container)
         served = None if model is None else serve(model, args)
         if served is not None:
             facts |= _model_facts(served, args) | {"precision": precision}
             facts["guards"] = guards = parse_guards(args.guard)
-    except (RecipeError, ContractError, GuardError, storage.StorageError) as error:
+        signing = _signing(args, served)
+        if signing is not None:
+            facts["certificate_sha256"] = signing.fingerprint
+    except (
+        RecipeError,
+        ContractError,
+        GuardError,
+        packages.PackageError,
+        SigningError,
+        storage.StorageError,
+    ) as error:
         raise JobError(str(error)) from error
-    output = os.path.abspath(args.output) if storage.is_local(args.output) else args.output
     for archive in args.archive:
-        _keep_apart(archive, output)
+        _keep_apart(archive, packaging.root)
     return Job(
         command=args.command,
         archives=tuple(args.archive),
-        output=output,
+        output=packaging.output,
         model=served.model if served else None,
         contract=served.description.contract if served else None,
         model_sha256=served.sha256 if served else None,
@@ -159,9 +173,47 @@ def make_job(args: argparse.Namespace) -> Job:
         overwrite=args.overwrite,
         operator=args.operator,
         verify_masters=args.verify_masters,
+        packaging=packaging,
+        signing=signing,
         digest=_digest(facts),
         facts=facts,
     )
+
+
+def _packaging(args: argparse.Namespace, container: str | None) -> packages.Packaging:
+    """Say which packages are to be made, and where the results go for them."""
+    names = getattr(args, "package", ())
+    root = os.path.abspath(args.output) if storage.is_local(args.output) else args.output
+    base = getattr(args, "iiif_base", None)
+    if "iiif" in names:
+        iiif.check(container)
+        if base is None:
+            log.warning(
+                "addresses in %s begin with %s: say --iiif_base before you publish it",
+                iiif.FOLDER,
+                IIIF_BASE,
+            )
+    base = base or IIIF_BASE
+    return packages.Packaging(
+        names=names,
+        root=root,
+        output=storage.join(root, bag.PAYLOAD) if "bagit" in names else root,
+        base=base,
+        masters=getattr(args, "iiif_masters", None) or f"{base}/masters",
+        operator=getattr(args, "operator", None),
+    )
+
+
+def _signing(args: argparse.Namespace, served: Served | None) -> Signing | None:
+    """Say how derivatives are to be signed, if they are."""
+    if getattr(args, "sign", None) is None:
+        return None
+    certificate, key = (
+        os.path.abspath(path) if storage.is_local(path) else path for path in args.sign
+    )
+    contract = served.description.contract if served else None
+    software = ("Heliograph", heliograph.__version__)
+    return prepare(certificate, key, software, contract, served.given_sha256 if served else None)
 
 
 def _digest(facts: dict[str, Any]) -> str:
@@ -248,13 +300,18 @@ def run(job: Job, options: PipelineOptions) -> Result:
             sharded=job.container is not None,
         )
         _check_names(plan, job.encoding)
-        _check_places(plan, job.output)
+        _check_places(plan, job.packaging.root)
     except (ArchiveError, LedgerError, storage.StorageError) as error:
         raise JobError(str(error)) from error
     _say_left_out(plan)
     try:
+        bag.undeclare(job.packaging.root)
+        if replacing:
+            _clear(job)
+        for folder in packages.FOLDERS:
+            storage.delete_folder(storage.join(job.output, folder))
         # Which images are in which shard depends on all of them, so shards are made anew.
-        for folder in FOLDERS if replacing else SHARED if job.container else (FIELDS,):
+        for folder in SHARED if job.container else (FIELDS,):
             storage.delete_folder(storage.join(job.output, folder))
         ledger.begin(
             {
@@ -292,18 +349,26 @@ def _code(summary: dict[str, Any]) -> ExitCode:
 
 def _may_write(ledger: Ledger, job: Job) -> bool:
     """Make sure that what is in the output may be written over; say whether it must go first."""
-    before = ledger.job()
+    before, root = ledger.job(), job.packaging.root
     if before is None:
-        if storage.is_local(job.output):
-            taken = os.path.isdir(job.output) and bool(os.listdir(job.output))
+        if storage.is_local(root):
+            taken = os.path.isdir(root) and bool(os.listdir(root))
         else:
-            taken = any(True for _ in storage.list_folder(job.output))
-        if taken:
+            taken = any(True for _ in storage.list_folder(root))
+        if not taken:
+            return False
+        if bag.results_in(root) is None:
             raise LedgerError(
-                f"the output {job.output} is not empty and no earlier job of ours: "
+                f"the output {root} is not empty and no earlier job of ours: "
                 "choose a new or empty folder"
             )
-        return False
+        if not job.overwrite:
+            raise LedgerError(
+                f"the output {root} holds results "
+                + ("that are no bag" if "bagit" in job.packaging.names else "as a bag")
+                + ": ask for the same as before, choose another folder, or say --overwrite"
+            )
+        return True
     if before.get("digest") == job.digest:
         return False  # the same job writes the same bytes to the same places
     a_demo_again = before.get("job", {}).get("command") == job.command == "demo"
@@ -313,6 +378,18 @@ def _may_write(ledger: Ledger, job: Job) -> bool:
             "(other model, recipe, seed or encoding): choose another folder, or say --overwrite"
         )
     return True
+
+
+def _clear(job: Job) -> None:
+    """Delete what another job has written, wherever in the output it is."""
+    before = bag.results_in(job.packaging.root) or job.output
+    for folder in FOLDERS:
+        storage.delete_folder(storage.join(before, folder))
+    if before != job.output:
+        for name in RESULTS:
+            storage.delete(storage.join(before, name))
+        for folder in (*packages.FOLDERS, LEDGER):  # by which it is known, last
+            storage.delete_folder(storage.join(before, folder))
 
 
 def _check_names(plan: Plan, encoding: Encoding) -> None:

@@ -4,6 +4,7 @@ Neither Beam nor TensorFlow is imported here, so that `heliograph --help` answer
 """
 
 import argparse
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from models.contract import Contract
     from models.saved_model import Precision
+    from pipeline.packages import Packaging
     from pipeline.plan import Budget
     from transforms.recipe import Recipe
     from transforms.shards import Columns
+    from transforms.sign import Signing
     from transforms.write import Encoding
 
 VERIFY = "verify"
@@ -28,7 +31,7 @@ class Job:
     Attributes:
         command: what kind of job it is.
         archives: folders, globs and earlier outputs.
-        output: the output folder.
+        output: the folder for the results: that which was named, or the payload of a bag in it.
         model: a zoo name or the path of a SavedModel; None to restore nothing.
         contract: what the model takes and gives; None without one.
         model_sha256: the digest that workers must find.
@@ -50,6 +53,8 @@ class Job:
         operator: who runs it, for the ledger.
         verify_masters: whether all masters are hashed again in the end.
         overwrite: whether another job's results in `output` may be replaced.
+        packaging: which packages to make of the output, and how.
+        signing: how derivatives are signed with content credentials; None if they are not.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
     """
@@ -78,6 +83,8 @@ class Job:
     overwrite: bool
     operator: str | None
     verify_masters: bool
+    packaging: "Packaging"
+    signing: "Signing | None"
     digest: str
     facts: Mapping[str, Any]
 
@@ -142,6 +149,30 @@ def number(least: float, most: float = float("inf")):
         return value
 
     return parse
+
+
+def some_of(*choices: str):
+    """Make an argparse type for some of several names, joined by commas."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(text.split(",")))
+        if unknown := [name for name in names if name not in choices]:
+            raise argparse.ArgumentTypeError(
+                f"{unknown[0]!r} is none of {', '.join(choices)}; join several by commas"
+            )
+        return names
+
+    return parse
+
+
+def web_address(text: str) -> str:
+    """Parse an address that others can be made of by adding to it; without a slash at its end."""
+    parts = urllib.parse.urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an address such as https://archive.example/restored"
+        )
+    return text.rstrip("/")
 
 
 # Most images of a batch, where nothing is said: of files, and of an output's shard.
@@ -221,6 +252,10 @@ SAID: Mapping[str, Option] = {
         help="how far from an edge of its input the model's output is untouched by it (default: 0)",
     ),
 }
+
+PACKAGES = ("bagit", "iiif", "premis")
+# What `python -m http.server` serves the folder by in which it is started.
+IIIF_BASE = "http://localhost:8000"
 
 SHARDS = ("tfrecord", "webdataset", "zip", "parquet", "idx", "npy", "npz", "list")
 
@@ -409,7 +444,39 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "--operator",
         metavar="NAME",
-        help="who runs the job: a person or an agent, for the ledger",
+        help="who runs the job: a person or an agent, for the ledger and for packages",
+    ),
+    _option(
+        "--package",
+        commands=_ARCHIVES,
+        type=some_of(*PACKAGES),
+        default=(),
+        metavar="NAMES",
+        help="make OUTPUT a BagIt bag (bagit), add IIIF manifests of masters and derivatives "
+        "(iiif), add PREMIS events (premis), or several of these, joined by commas",
+    ),
+    _option(
+        "--iiif_base",
+        commands=_ARCHIVES,
+        type=web_address,
+        metavar="URL",
+        help=f"address at which OUTPUT is served, for --package iiif (default: {IIIF_BASE})",
+    ),
+    _option(
+        "--iiif_masters",
+        commands=_ARCHIVES,
+        type=web_address,
+        metavar="URL",
+        help="address below which masters are served by their paths in the archive (default: "
+        "masters below that of --iiif_base)",
+    ),
+    _option(
+        "--sign",
+        commands=("restore",),
+        nargs=2,
+        metavar=("CERT", "KEY"),
+        help="sign derivatives with C2PA content credentials, by a certificate and its private "
+        "key, two files in PEM",
     ),
     _option(
         "--overwrite",

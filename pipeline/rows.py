@@ -107,6 +107,7 @@ COLUMNS: tuple[Column, ...] = (
     _derivative("height", _whole, lambda one: one.height),
     _derivative("shard", _text, lambda one: one.shard),
     _derivative("member", _text, lambda one: one.member),
+    _derivative("signed", pa.bool_(), lambda one: one.signed),
     Column("warnings", _texts, lambda record: list(record.warnings)),
 )
 

@@ -17,6 +17,9 @@ from pipeline.rows import COLUMNS
 _SCHEMA = pa.schema([(column.name, column.kind) for column in COLUMNS])
 
 
+RESULTS = ("metrics.parquet", "failures.jsonl", "summary.json")
+
+
 def summarise(output: str) -> dict[str, Any]:
     """Rebuild the three files from the ledger, and give the summary.
 
@@ -24,13 +27,14 @@ def summarise(output: str) -> dict[str, Any]:
     """
     ledger = Ledger(output)
     rows = sorted(ledger.rows(), key=lambda row: row["key"])
-    ledger.write_result("metrics.parquet", _parquet(rows))
-    ledger.write_result("failures.jsonl", _failures(rows))
+    table, failures, whole = RESULTS
+    ledger.write_result(table, _parquet(rows))
+    ledger.write_result(failures, _failures(rows))
     summary = _summary(ledger.job() or {}, rows)
     if (masters := ledger.masters()) is not None:
         summary["masters"] = masters
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    ledger.write_result("summary.json", text.encode("utf-8", "backslashreplace") + b"\n")
+    ledger.write_result(whole, text.encode("utf-8", "backslashreplace") + b"\n")
     return summary
 
 

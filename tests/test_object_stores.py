@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import apache_beam as beam
+import bagit
 import boto3
 import google.cloud.storage
 import numpy as np
@@ -473,6 +474,25 @@ def test_shards_go_to_a_store_and_come_back(store, job_here, tmp_path, kind, cap
     for path in images:
         back = tmp_path / "back" / "images" / path.relative_to(here)
         assert back.read_bytes() == path.read_bytes()
+
+
+def test_a_bag_is_made_in_a_store_and_is_one_where_it_is_copied_to(store, tmp_path):
+    names = ("a.png", "box 1/b.png", "box 1/c.png")
+    for name in names:
+        put(store, f"archive/{name}")
+    there = f"{store.bucket}/output"
+    command = ("convert", f"{store.bucket}/archive", there, "--batch_size", 2)
+    for again in ((), ("--operator", "A. Archivist")):
+        assert run(*command, "--package", "bagit,iiif,premis", *again).code == 0
+        assert listed(f"{there}/data/.tmp") == []
+    with storage.local_folder(there) as copy:
+        found = bagit.Bag(copy)
+        assert found.validate()
+        assert found.info["Contact-Name"] == "A. Archivist"
+        assert {f"data/images/{name}" for name in names} < set(found.payload_files())
+        assert {f"data/premis/{name}.xml" for name in names} < set(found.payload_files())
+    assert run("convert", there, tmp_path / "back").code == 0
+    assert all((tmp_path / "back" / "images" / name).read_bytes() == PHOTO for name in names)
 
 
 def test_the_server_and_keys_may_come_from_beams_options(monkeypatch):

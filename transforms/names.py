@@ -1,4 +1,7 @@
-"""Names of derivatives: whatever a shard calls its images, they stay inside the output."""
+"""Names of derivatives: whatever a shard calls its images, they stay inside the output.
+
+And names as text, whatever bytes they are.
+"""
 
 import hashlib
 import re
@@ -42,3 +45,18 @@ def _cut(part: str, whole: str) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+# Of XML 1.0: what is not in its production Char.
+_NO_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def as_text(value: object) -> str:
+    """Write a value so that XML, JSON and tag files can hold it: names of files are any bytes."""
+    return _NO_TEXT.sub(lambda found: _escaped(found[0]), str(value))
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code  # as `surrogateescape` has it
+    return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{code:04x}"

@@ -235,6 +235,7 @@ class Derivative:
         format: a key of `codec.FORMATS`; None likewise.
         shard: name of the file that holds it, below the output's shards folder, if one does.
         member: what that file calls it.
+        signed: whether it holds content credentials.
     """
 
     path: str
@@ -245,6 +246,7 @@ class Derivative:
     format: str | None = None
     shard: str | None = None
     member: str | None = None
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from transforms.record import Batch, Derivative, MaskFile, Record, SharedFile, S
 from transforms.scratch import Buffer
 from transforms.shards import fields
 from transforms.shards.writers import WRITERS, Sample, Writer
+from transforms.sign import Signer, Signing
 from transforms.stage import StageDoFn
 
 IMAGES = "images"
@@ -67,9 +68,10 @@ class Encoding:
         return mirror + codec.FORMATS[known].extensions[0], known
 
 
-def encode_record(record: Record, encoding: Encoding) -> Record:
+def encode_record(record: Record, encoding: Encoding, signer: Signer | None = None) -> Record:
     """Encode a record's restored pixels, or its degraded ones where nothing was to be restored;
-    and those of its further pages with them, into one file.
+    and those of its further pages with them, into one file. Sign what comes of it, if there is a
+    signer.
 
     Raises:
         CodecError: the format cannot hold them.
@@ -84,8 +86,12 @@ def encode_record(record: Record, encoding: Encoding) -> Record:
     data = codec.encode_pages(
         [_page(page, known) for page in pages], name=known, quality=encoding.quality
     )
+    signed = False
+    if signer is not None:
+        record, data, signed = signer.sign(record, name, data)
+        pages = (record, *record.further)
     digest = hashlib.sha256(data).hexdigest()
-    written = [_encoded(page, data, digest, name, *_size(page), known) for page in pages]
+    written = [_encoded(page, data, digest, name, *_size(page), known, signed) for page in pages]
     further = tuple(page.replace(encoded=None) for page in written[1:])
     return written[0].replace(further=further)
 
@@ -130,6 +136,7 @@ def _encoded(
     width: int | None = None,
     height: int | None = None,
     known: str | None = None,
+    signed: bool = False,
 ) -> Record:
     """Let the pixels go, and keep what they became, in a known format or the master's own."""
     form = known or (record.form.format if record.form else None)
@@ -140,7 +147,7 @@ def _encoded(
         alpha=None,
         reference=None,
         restored=None,
-        derivative=Derivative(name, len(data), digest, width, height, form),
+        derivative=Derivative(name, len(data), digest, width, height, form, signed=signed),
     )
 
 
@@ -311,34 +318,46 @@ class Write(beam.PTransform):
         encoding: format and quality.
         container: a key of `WRITERS`, for a shard a batch below OUTPUT/shards; None for a file an
             image below OUTPUT/images.
+        signing: how derivatives are signed, if they are.
     """
 
-    def __init__(self, output: str, encoding: Encoding, container: str | None = None) -> None:
+    def __init__(
+        self,
+        output: str,
+        encoding: Encoding,
+        container: str | None = None,
+        signing: Signing | None = None,
+    ) -> None:
         super().__init__()
         self.output = output
         self.encoding = encoding
         self.container = container
+        self.signing = signing
 
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
         """Run the stage."""
-        write = beam.ParDo(_WriteDoFn(self.output, self.encoding, self.container))
+        write = beam.ParDo(_WriteDoFn(self.output, self.encoding, self.container, self.signing))
         return batches | write.with_output_types(Batch)
 
 
 class _WriteDoFn(StageDoFn):
-    def __init__(self, output: str, encoding: Encoding, container: str | None) -> None:
+    def __init__(
+        self, output: str, encoding: Encoding, container: str | None, signing: Signing | None
+    ) -> None:
         super().__init__("write")
         self.output = output
         self.encoding = encoding
         self.container = container
+        self.signing = signing
 
     def setup(self) -> None:
         container = self.container
         self.place = _Shards(self.output, WRITERS[container]) if container else _Folder(self.output)
+        self.signer = None if self.signing is None else Signer(self.signing)
 
     def process(self, batch: Batch) -> Iterable[Batch]:
         def write(record: Record) -> Record:
-            return self.place.one(encode_record(record, self.encoding))
+            return self.place.one(encode_record(record, self.encoding, self.signer))
 
         files = fold(batch, lambda record: holds_pages(record, self.encoding))
         yield self.run(files, {"write": write}, self._finish)

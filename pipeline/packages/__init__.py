@@ -1,0 +1,67 @@
+"""Packages of what a job has written, made of its ledger and its files once both are whole."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import apache_beam as beam
+
+from pipeline.packages.bag import BAGIT
+from pipeline.packages.iiif import IIIF
+from pipeline.packages.package import Package, PackageError, Packaging
+from pipeline.packages.premis import PREMIS
+
+__all__ = ["FOLDERS", "PACKAGES", "MakePackages", "Package", "PackageError", "Packaging"]
+
+# In the order in which they are made: a bag holds the others.
+PACKAGES: Mapping[str, Package] = {"premis": PREMIS, "iiif": IIIF, "bagit": BAGIT}
+
+FOLDERS = tuple(package.folder for package in PACKAGES.values() if package.folder)
+
+
+class MakePackages(beam.PTransform):
+    """Make packages, one after the other, each on all workers.
+
+    What can be done twice is done twice where a runner tries again: names depend on the ledger
+    alone, and files are written whole.
+
+    Args:
+        packaging: which, and how.
+    """
+
+    def __init__(self, packaging: Packaging) -> None:
+        super().__init__()
+        self.packaging = packaging
+
+    def expand(self, summarised: beam.PCollection[int]) -> beam.PCollection[int]:
+        """Wait for the one number that says that the summary is there, and give it on."""
+        done = summarised
+        for name, package in PACKAGES.items():
+            if name in self.packaging.names:
+                done |= name.upper() >> _MakePackage(self.packaging, package)
+        return done
+
+
+class _MakePackage(beam.PTransform):
+    def __init__(self, packaging: Packaging, package: Package) -> None:
+        super().__init__()
+        self.packaging = packaging
+        self.package = package
+
+    def expand(self, done: beam.PCollection[int]) -> beam.PCollection[int]:
+        packaging, package = self.packaging, self.package
+
+        def tasks(_: int):
+            yield from package.tasks(packaging)
+
+        def finish(results: list[str]) -> int:
+            package.finish(packaging, results)
+            return len(results)
+
+        return (
+            done
+            | "Share out" >> beam.FlatMap(tasks).with_output_types(str)
+            | beam.Reshuffle()
+            | "Make" >> beam.Map(partial(package.make, packaging)).with_output_types(str)
+            | beam.combiners.ToList()
+            | "Finish" >> beam.Map(finish).with_output_types(int)
+        )
