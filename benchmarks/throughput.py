@@ -224,7 +224,7 @@ def loop(photos: Path, output: Path, args: argparse.Namespace) -> Run:
     command = [sys.executable, __file__, str(photos), "--loop-output", str(output)]
     taken = timed([*command, *shared_options(args)])
     rows = json.loads((output / "rows.json").read_text())
-    psnr = statistics.fmean(row["psnr_restored"] for row in rows)
+    psnr = statistics.fmean(row["psnr_rgb_restored"] for row in rows)
     return Run("loop", taken, count_images(output), psnr)
 
 
@@ -234,7 +234,7 @@ def pipeline(photos: Path, output: Path, args: argparse.Namespace) -> Run:
     command += ["--recipe", RECIPE, "--seed", str(SEED), "--tile", str(TILE)]
     taken = timed([*command, *shared_options(args)])
     summary = json.loads((output / "summary.json").read_text())
-    psnr = summary["metrics"]["psnr_restored"]["mean"]
+    psnr = summary["metrics"]["psnr_rgb_restored"]["mean"]
     return Run("pipeline", taken, count_images(output), psnr)
 
 

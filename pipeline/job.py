@@ -47,6 +47,7 @@ from pipeline.progress import Progress
 from pipeline.serving import Served, serve
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
+from transforms.metrics import NONE, MetricError, choose
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
@@ -101,6 +102,7 @@ def make_job(args: argparse.Namespace) -> Job:
         )
         output_format = getattr(args, "output_format", FOLDER)
         container = None if output_format == FOLDER else output_format
+        metrics = choose(getattr(args, "metrics", NONE), reference=recipe is not None)
         budget = Budget(
             args.batch_size or (SHARD_SIZE if container else BATCH_SIZE),
             args.batch_bytes,
@@ -114,6 +116,7 @@ def make_job(args: argparse.Namespace) -> Job:
             "algorithm": ALGORITHM,
             "recipe": None if recipe is None else recipe.canonical,
             "seed": getattr(args, "seed", 0) if recipe else None,
+            "metrics": list(metrics),
             "image_format": encoding.format,
             "quality": encoding.quality,
             "max_pixels": max_pixels,
@@ -125,7 +128,7 @@ def make_job(args: argparse.Namespace) -> Job:
         served = None if model is None else serve(model, args)
         if served is not None:
             facts |= _model_facts(served, args) | {"precision": precision}
-    except (RecipeError, ContractError, storage.StorageError) as error:
+    except (RecipeError, MetricError, ContractError, storage.StorageError) as error:
         raise JobError(str(error)) from error
     output = os.path.abspath(args.output) if storage.is_local(args.output) else args.output
     for archive in args.archive:
@@ -144,6 +147,7 @@ def make_job(args: argparse.Namespace) -> Job:
         tile=getattr(args, "tile", 0),
         recipe=recipe,
         seed=getattr(args, "seed", 0),
+        metrics=metrics,
         encoding=encoding,
         container=container,
         shards=args.format,

@@ -37,6 +37,7 @@ class Job:
         tile: side in pixels of the largest window that the model is run on.
         recipe: what to damage the images by, if anything.
         seed: of the recipe's randomness.
+        metrics: names of the scores to take.
         encoding: of the derivatives.
         container: what they are written into, a key of `shards.writers.WRITERS`; None for a folder.
         shards: the kind of shards that all files are taken for; None to go by their names.
@@ -62,6 +63,7 @@ class Job:
     tile: int
     recipe: "Recipe | None"
     seed: int
+    metrics: tuple[str, ...]
     encoding: "Encoding"
     container: str | None
     shards: str | None
@@ -281,6 +283,14 @@ OPTIONS: tuple[Option, ...] = (
         type=whole(0),
         default=0,
         help="of all randomness of the recipe (default: %(default)s)",
+    ),
+    _option(
+        "--metrics",
+        commands=("restore", "evaluate", "degrade"),
+        default="default",
+        metavar="NAMES",
+        help="scores to take, joined by commas: names of docs/metrics.md, or default, colour, all "
+        "or none (default: %(default)s)",
     ),
     _option(
         "--image_format",

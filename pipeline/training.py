@@ -43,7 +43,7 @@ from pipeline.examples import (
 )
 from pipeline.training_log import TrainingLog
 from transforms import colour, storage
-from transforms.metrics import psnr, ssim
+from transforms.metrics import Pair, psnr_rgb, ssim
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import restore_images
 from transforms.shards import Columns
@@ -365,9 +365,10 @@ class Trainer:
                 for example, restored in zip(group, self._restored(group), strict=True):
                     reference, image = example.reference, _like(example.image, example.reference)
                     restored = _like(restored, reference)
-                    scores["psnr"].append(psnr(restored, reference))
-                    scores["psnr_degraded"].append(psnr(image, reference))
-                    scores["ssim"].append(ssim(restored, reference))
+                    pair = Pair(restored, reference)
+                    scores["psnr"].append(psnr_rgb(pair))
+                    scores["psnr_degraded"].append(psnr_rgb(Pair(image, reference)))
+                    scores["ssim"].append(ssim(pair))
         means = {name: _mean(values) for name, values in scores.items()}
         self.progress.history.append({"step": self.progress.step, **means})
         return means
@@ -436,8 +437,8 @@ class Trainer:
         rows = []
         for example in self.validation[:_SHOWN]:
             (restored,) = self._restored([example])
-            before = psnr(_like(example.image, example.reference), example.reference)
-            after = psnr(_like(restored, example.reference), example.reference)
+            before = psnr_rgb(Pair(_like(example.image, example.reference), example.reference))
+            after = psnr_rgb(Pair(_like(restored, example.reference), example.reference))
             rows.append(
                 Row(
                     example.key,

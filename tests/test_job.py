@@ -109,15 +109,15 @@ def test_evaluate_scores_like_scikit_image(archive, tmp_path):
                 data_range=255,
                 channel_axis=-1,
             )
-            assert abs(row[f"psnr_{state}"] - psnr) < 1e-3
+            assert abs(row[f"psnr_rgb_{state}"] - psnr) < 1e-3
             assert abs(row[f"ssim_{state}"] - similarity) < 1e-3
             assert abs(row[f"mse_{state}"] - 10 ** (-psnr / 10)) < 1e-6
-        assert row["psnr_gain"] == row["psnr_restored"] - row["psnr_degraded"]
-        assert row["psnr_gain"] > 6
+        assert row["psnr_rgb_gain"] == row["psnr_rgb_restored"] - row["psnr_rgb_degraded"]
+        assert row["psnr_rgb_gain"] > 6
     means = summary(output)["metrics"]
-    assert means["psnr_restored"]["count"] == 4
-    assert means["psnr_restored"]["mean"] == pytest.approx(
-        np.mean([row["psnr_restored"] for row in found.values()])
+    assert means["psnr_rgb_restored"]["count"] == 4
+    assert means["psnr_rgb_restored"]["mean"] == pytest.approx(
+        np.mean([row["psnr_rgb_restored"] for row in found.values()])
     )
 
 
@@ -345,7 +345,7 @@ def test_the_demo_improves_every_photograph_and_draws_it(tmp_path, heliograph):
     assert "contact_sheet.jpg" in done.stderr
     found = rows(output)
     assert len(found) == 4
-    assert all(row["psnr_gain"] > 9 for row in found.values())
+    assert all(row["psnr_rgb_gain"] > 9 for row in found.values())
     sheet = picture(output / "contact_sheet.jpg")
     assert sheet.width > 1200
     heliograph("demo", output, "--seed", 1)  # another demo may take its place
