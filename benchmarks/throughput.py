@@ -94,15 +94,19 @@ def start_worker(photos: Path, output: Path, model: str, precision: str) -> None
 def restore_photo(key: str) -> dict[str, Any]:
     """Damage, restore, score and write one photograph; give its scores."""
     from transforms import codec
-    from transforms.metrics import FULL_REFERENCE
+    from transforms.measure import measure_record
+    from transforms.record import Record, Source
 
     decoded = codec.decode((_worker.photos / key).read_bytes())
     damaged = _worker.recipe.apply(decoded.pixels, seed=SEED, key=key).pixels
     restored = denoise(damaged)
-    row = {"key": key}
-    for state, pixels in (("degraded", damaged), ("restored", restored)):
-        for name, metric in FULL_REFERENCE.items():
-            row[f"{name}_{state}"] = metric(pixels, decoded.pixels)
+    record = Record(
+        source=Source(key, key, 0, 0.0),
+        reference=decoded.pixels,
+        pixels=damaged,
+        restored=restored,
+    )
+    row = {"key": key, **measure_record(record).metrics}
     data = codec.encode(decoded.form, restored, decoded.alpha)
     (_worker.output / "images" / key).write_bytes(data)
     return row

@@ -80,7 +80,8 @@ def test_restore_mirrors_the_archive_and_leaves_masters_alone(archive, tmp_path,
         image = picture(output / "images" / key)
         assert image.format == picture(archive / key).format
         assert image.size == picture(archive / key).size == (row["width"], row["height"])
-    assert done.stdout == ""
+    assert "contrast" in done.stdout
+    assert "PSNR" not in done.stdout  # there is nothing to compare with
     assert "4 planned = 4 restored + 0 skipped + 0 quarantined + 0 failed" in done.stderr
     for chatter in ("tensorflow", "oneDNN", "WARNING", "cuda", "INFO"):
         assert chatter not in done.stderr

@@ -126,6 +126,7 @@ def with_whole(sums: dict[Region, Result]) -> dict[Region, Result]:
 
 def _bands(pixels: np.ndarray, overlap: int) -> Iterator[slice]:
     height, width, channels = pixels.shape
-    step = max(_SAMPLES // (width * channels), _FEWEST_ROWS if overlap else 1)
+    # Filters, which need the overlap, go through the channels one by one.
+    step = max(_SAMPLES // width, _FEWEST_ROWS) if overlap else _SAMPLES // (width * channels) or 1
     for top in range(0, max(height - overlap, 1), step):
         yield slice(top, min(top + step + overlap, height))

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from transforms.colour import luma, to_unit
+from transforms.colour import luma, to_unit, white
 from transforms.metrics.pair import Pair, Region, regions, with_whole
 
 WINDOW = 11
 _SIGMA = 1.5
 _EDGE = WINDOW // 2
-_C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
+_K1, _K2 = 0.01, 0.03
 
 # Exponents of the five scales: Wang et al. 2003, section 3.2.
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -49,9 +49,9 @@ def ms_ssim(pair: Pair) -> float | None:
     """
     if min(pair.shape[:2]) < SMALLEST_MS_SSIM:
         return None
-    first = _Scale(len(_WEIGHTS))
+    first = _Scale(len(_WEIGHTS), white(pair.image.pixels.dtype))
     for image, reference, _ in pair.bands():
-        first.add(to_unit(image), to_unit(reference))
+        first.add(image.astype(np.float32), reference.astype(np.float32))
     first.end()
     product = np.ones(pair.shape[-1])
     for mean, weight in zip(first.means(), _WEIGHTS, strict=True):
@@ -91,24 +91,32 @@ class _Sums:
 
 def _similarities(pair: Pair) -> dict[Region, _Sums]:
     sums: dict[Region, _Sums] = {}
+    scale = white(pair.image.pixels.dtype)
     for image, reference, mask in pair.bands(overlap=2 * _EDGE):
-        luminance, contrast = _maps(to_unit(image), to_unit(reference))
-        luminance *= contrast
         middle = None if mask is None else mask[_EDGE:-_EDGE, _EDGE:-_EDGE]
-        for region, found in regions(luminance, middle):
-            total = _Sums(found.size, float(found.sum(dtype=np.float64)))
-            sums[region] = sums.get(region, _Sums()) + total
+        # A channel at a time: what is worked out of one fits into the processor's cache.
+        for x, y in zip(cv2.split(image), cv2.split(reference), strict=True):
+            luminance, contrast = _maps(x.astype(np.float32), y.astype(np.float32), scale)
+            luminance *= contrast
+            for region, found in regions(luminance, middle):
+                total = _Sums(found.size, float(found.sum(dtype=np.float64)))
+                sums[region] = sums.get(region, _Sums()) + total
     return with_whole(sums)
 
 
-def _maps(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compare luminance, and contrast with structure, of two float32 [H, W, C], which are spent.
+def _maps(x: np.ndarray, y: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compare luminance, and contrast with structure, of two float32 [H, W, ...], which are spent.
+
+    Args:
+        x: levels from 0 to `scale`.
+        y: likewise.
+        scale: of white.
 
     Returns:
-        Two float32 [H - 10, W - 10, C].
+        Two float32 [H - 10, W - 10, ...].
     """
     # Variances do not change with an offset, but lose fewer digits near zero.
-    offset = np.float32(y.mean(dtype=np.float64))
+    offset = np.float32(y[::8, ::8].mean(dtype=np.float64))
     x -= offset
     y -= offset
     mean_x, mean_y = _local_mean(x), _local_mean(y)
@@ -121,13 +129,15 @@ def _maps(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     within += mean_y * mean_y
     products -= between
     squares -= within
-    contrast = _ratio(products, squares, _C2)
+    inner = (slice(_EDGE, -_EDGE),) * 2  # cut out last: whole arrays are gone through faster
+    contrast = _ratio(products, squares, np.float32((_K2 * scale) ** 2))[inner]
     mean_x += offset
     mean_y += offset
     np.multiply(mean_x, mean_y, out=between)
     np.square(mean_x, out=within)
     within += np.square(mean_y, out=mean_y)
-    return _ratio(between, within, _C1), contrast
+    luminance = _ratio(between, within, np.float32((_K1 * scale) ** 2))[inner]
+    return luminance, contrast
 
 
 def _ratio(product: np.ndarray, squares: np.ndarray, constant: np.float32) -> np.ndarray:
@@ -141,16 +151,16 @@ def _ratio(product: np.ndarray, squares: np.ndarray, constant: np.float32) -> np
 
 def _local_mean(values: np.ndarray) -> np.ndarray:
     kernel = cv2.getGaussianKernel(WINDOW, _SIGMA, cv2.CV_32F)
-    means = cv2.sepFilter2D(values, cv2.CV_32F, kernel, kernel).reshape(values.shape)
-    return means[_EDGE:-_EDGE, _EDGE:-_EDGE]
+    return cv2.sepFilter2D(values, cv2.CV_32F, kernel, kernel).reshape(values.shape)
 
 
 class _Scale:
     """One scale of MS-SSIM and those below it, fed with rows from top to bottom."""
 
-    def __init__(self, scales: int) -> None:
+    def __init__(self, scales: int, white: int) -> None:
+        self.white = white
         self.last = scales == 1
-        self.below = None if self.last else _Scale(scales - 1)
+        self.below = None if self.last else _Scale(scales - 1, white)
         self.total: np.ndarray | None = None  # float64 [C]
         self.count = 0
         self._kept: _Rows | None = None  # that windows of the next rows reach back to
@@ -165,10 +175,11 @@ class _Scale:
         self._kept = x[-edge:].copy(), y[-edge:].copy()
         if len(x) <= edge:
             return
-        luminance, contrast = _maps(x.copy(), y.copy())
+        luminance, contrast = _maps(x.copy(), y.copy(), self.white)
         if self.last:
             contrast *= luminance
-        total = contrast.sum(axis=(0, 1), dtype=np.float64)
+        channels = np.moveaxis(contrast, -1, 0)
+        total = np.array([channel.sum(dtype=np.float64) for channel in channels])
         self.total = total if self.total is None else self.total + total
         self.count += contrast.shape[0] * contrast.shape[1]
 
@@ -207,10 +218,10 @@ def _halved(values: np.ndarray) -> np.ndarray:
     """Give the means of 2x2 samples of float32 [even, W, C]; an odd column counts twice."""
     if values.shape[1] % 2:
         values = np.concatenate((values, values[:, -1:]), axis=1)
-    pairs = values[0::2] + values[1::2]
-    pairs = pairs[:, 0::2] + pairs[:, 1::2]
-    pairs *= np.float32(0.25)
-    return pairs
+    height, width, channels = values.shape
+    size = width // 2, height // 2
+    halved = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+    return halved.reshape(height // 2, width // 2, channels)
 
 
 # -- GMSD ------------------------------------------------------------------------------------------
