@@ -43,9 +43,10 @@ format: setup ## bring the code into shape
 docs: setup ## make docs/degradations.md and its pictures
 	$(BIN)/python scripts/degradation_gallery.py
 
-bench: setup ## time degradations, the pipeline and shards against plain loops: make bench PHOTOS=folder
+bench: setup ## time degradations, metrics, the pipeline and shards against plain loops: make bench PHOTOS=folder
 	$(BIN)/python benchmarks/degradations.py
 	$(BIN)/python benchmarks/throughput.py $(PHOTOS)
+	-$(BIN)/python benchmarks/metrics.py
 	# These end with an error where a goal is not reached, and all of them are to run.
 	-$(BIN)/python benchmarks/reading.py $(PHOTOS)
 	-$(BIN)/python benchmarks/sharding.py --large $(PHOTOS)

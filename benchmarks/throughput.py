@@ -94,15 +94,19 @@ def start_worker(photos: Path, output: Path, model: str, precision: str) -> None
 def restore_photo(key: str) -> dict[str, Any]:
     """Damage, restore, score and write one photograph; give its scores."""
     from transforms import codec
-    from transforms.metrics import FULL_REFERENCE
+    from transforms.measure import measure_record
+    from transforms.record import Record, Source
 
     decoded = codec.decode((_worker.photos / key).read_bytes())
     damaged = _worker.recipe.apply(decoded.pixels, seed=SEED, key=key).pixels
     restored = denoise(damaged)
-    row = {"key": key}
-    for state, pixels in (("degraded", damaged), ("restored", restored)):
-        for name, metric in FULL_REFERENCE.items():
-            row[f"{name}_{state}"] = metric(pixels, decoded.pixels)
+    record = Record(
+        source=Source(key, key, 0, 0.0),
+        reference=decoded.pixels,
+        pixels=damaged,
+        restored=restored,
+    )
+    row = {"key": key, **measure_record(record).metrics}
     data = codec.encode(decoded.form, restored, decoded.alpha)
     (_worker.output / "images" / key).write_bytes(data)
     return row
@@ -224,7 +228,7 @@ def loop(photos: Path, output: Path, args: argparse.Namespace) -> Run:
     command = [sys.executable, __file__, str(photos), "--loop-output", str(output)]
     taken = timed([*command, *shared_options(args)])
     rows = json.loads((output / "rows.json").read_text())
-    psnr = statistics.fmean(row["psnr_restored"] for row in rows)
+    psnr = statistics.fmean(row["psnr_rgb_restored"] for row in rows)
     return Run("loop", taken, count_images(output), psnr)
 
 
@@ -234,7 +238,7 @@ def pipeline(photos: Path, output: Path, args: argparse.Namespace) -> Run:
     command += ["--recipe", RECIPE, "--seed", str(SEED), "--tile", str(TILE)]
     taken = timed([*command, *shared_options(args)])
     summary = json.loads((output / "summary.json").read_text())
-    psnr = summary["metrics"]["psnr_restored"]["mean"]
+    psnr = summary["metrics"]["psnr_rgb_restored"]["mean"]
     return Run("pipeline", taken, count_images(output), psnr)
 
 

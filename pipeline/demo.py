@@ -9,6 +9,7 @@ from pipeline.contact_sheet import Row, contact_sheet
 from pipeline.ledger import QUARANTINED, Ledger
 from pipeline.options import Job
 from transforms import codec, storage
+from transforms.metrics import DEFAULT
 from transforms.write import IMAGES, QUARANTINE
 
 log = logging.getLogger("heliograph")
@@ -27,6 +28,7 @@ def prepare(args: argparse.Namespace) -> None:
     args.archive = [str(folder / name) for name in PHOTOGRAPHS]
     args.recipe = RECIPE
     args.image_format = "png"
+    args.metrics = DEFAULT
     args.quality = codec.DEFAULT_QUALITY
 
 
@@ -48,8 +50,8 @@ def finish(job: Job) -> None:
                 row["key"],
                 (
                     (original, "original"),
-                    (damaged, f"damaged: {scores['psnr_degraded']:.2f} dB"),
-                    (restored, f"restored: {scores['psnr_restored']:.2f} dB"),
+                    (damaged, f"damaged: {scores['psnr_rgb_degraded']:.2f} dB"),
+                    (restored, f"restored: {scores['psnr_rgb_restored']:.2f} dB"),
                 ),
             )
         )

@@ -51,6 +51,7 @@ from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
 from transforms.guards import GuardError, parse_guards
+from transforms.metrics import NONE, MetricError, choose
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
@@ -107,6 +108,7 @@ def make_job(args: argparse.Namespace) -> Job:
         )
         output_format = getattr(args, "output_format", FOLDER)
         container = None if output_format == FOLDER else output_format
+        metrics = choose(getattr(args, "metrics", NONE), reference=recipe is not None)
         budget = Budget(
             args.batch_size or (SHARD_SIZE if container else BATCH_SIZE),
             args.batch_bytes,
@@ -120,6 +122,7 @@ def make_job(args: argparse.Namespace) -> Job:
             "algorithm": ALGORITHM,
             "recipe": None if recipe is None else recipe.canonical,
             "seed": getattr(args, "seed", 0) if recipe else None,
+            "metrics": list(metrics),
             "image_format": encoding.format,
             "quality": encoding.quality,
             "max_pixels": max_pixels,
@@ -141,6 +144,7 @@ def make_job(args: argparse.Namespace) -> Job:
         RecipeError,
         ContractError,
         GuardError,
+        MetricError,
         packages.PackageError,
         SigningError,
         storage.StorageError,
@@ -163,6 +167,7 @@ def make_job(args: argparse.Namespace) -> Job:
         recipe=recipe,
         seed=getattr(args, "seed", 0),
         guards=guards,
+        metrics=metrics,
         encoding=encoding,
         container=container,
         shards=args.format,

@@ -43,6 +43,7 @@ class Job:
         recipe: what to damage the images by, if anything.
         seed: of the recipe's randomness.
         guards: thresholds of the guards that restored images are held to, by name.
+        metrics: names of the scores to take.
         encoding: of the derivatives.
         container: what they are written into, a key of `shards.writers.WRITERS`; None for a folder.
         shards: the kind of shards that all files are taken for; None to go by their names.
@@ -73,6 +74,7 @@ class Job:
     recipe: "Recipe | None"
     seed: int
     guards: Mapping[str, float]
+    metrics: tuple[str, ...]
     encoding: "Encoding"
     container: str | None
     shards: str | None
@@ -334,6 +336,14 @@ OPTIONS: tuple[Option, ...] = (
         help="threshold beyond which a restored image is quarantined, or NAME=none; repeated or "
         "joined by commas; none alone switches all off. The names are form, finite, unchanged, "
         "changed, clipping, luminance, gray and seams (see docs/guards.md)",
+    ),
+    _option(
+        "--metrics",
+        commands=("restore", "evaluate", "degrade"),
+        default="default",
+        metavar="NAMES",
+        help="scores to take, joined by commas: names of docs/metrics.md, or default, colour, all "
+        "or none (default: %(default)s)",
     ),
     _option(
         "--image_format",

@@ -9,12 +9,10 @@ from rich.table import Table
 
 from pipeline.ledger import FAILED, QUARANTINED, RESTORED, SKIPPED
 from transforms import storage
-from transforms.metrics import FULL_REFERENCE
+from transforms.measure import GAIN, REGIONS, STATES, column_name
+from transforms.metrics import METRICS
 
 log = logging.getLogger("heliograph")
-
-# What a metric is called and how many digits it deserves.
-_LABELS = {"mse": ("MSE", 5), "psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 4)}
 
 
 def tell(summary: dict[str, Any], output: str) -> None:
@@ -42,18 +40,19 @@ def scores(summary: dict[str, Any]) -> Table:
     means = summary["metrics"]
     images = max(score["count"] for score in means.values())
     table = Table(title=f"mean of {images} images")
-    states = [
-        state for state in ("degraded", "restored", "gain") if any(n.endswith(state) for n in means)
-    ]
-    for heading in ("", *states):
+    columns = [state for state in (*STATES, GAIN) if any(f"_{state}" in name for name in means)]
+    for heading in ("", *columns):
         table.add_column(heading, justify="right")
-    for metric in FULL_REFERENCE:
-        label, digits = _LABELS[metric]
-        cells = [
-            _cell(means.get(f"{metric}_{state}"), digits, signed=state == "gain")
-            for state in states
-        ]
-        table.add_row(label, *cells)
+    for name, metric in METRICS.items():
+        for region in ("", *REGIONS):
+            found = [means.get(column_name(name, state, region)) for state in columns]
+            if any(found):
+                title = f"{metric.title} {region} the mask" if region else metric.title
+                cells = [
+                    _cell(score, metric.digits, signed=state == GAIN)
+                    for state, score in zip(columns, found, strict=True)
+                ]
+                table.add_row(title, *cells)
     return table
 
 

@@ -9,7 +9,7 @@ from models.contract import Contract
 from pipeline.contact_sheet import Row, contact_sheet
 from pipeline.examples import Example
 from transforms import colour
-from transforms.metrics import psnr, ssim
+from transforms.metrics import Pair, psnr_rgb, ssim
 from transforms.restore import restore_images
 
 _TOGETHER = 16  # images
@@ -42,9 +42,10 @@ class Validation:
                 for example, restored in zip(group, self._restored(group), strict=True):
                     reference, image = example.reference, _like(example.image, example.reference)
                     restored = _like(restored, reference)
-                    found["psnr"].append(psnr(restored, reference))
-                    found["psnr_degraded"].append(psnr(image, reference))
-                    found["ssim"].append(ssim(restored, reference))
+                    pair = Pair(restored, reference)
+                    found["psnr"].append(psnr_rgb(pair))
+                    found["psnr_degraded"].append(psnr_rgb(Pair(image, reference)))
+                    found["ssim"].append(ssim(pair))
         return {name: _mean(values) for name, values in found.items()}
 
     def sheet(self, title: str) -> bytes:
@@ -52,8 +53,8 @@ class Validation:
         rows = []
         for example in self._examples[:_SHOWN]:
             (restored,) = self._restored([example])
-            before = psnr(_like(example.image, example.reference), example.reference)
-            after = psnr(_like(restored, example.reference), example.reference)
+            before = psnr_rgb(Pair(_like(example.image, example.reference), example.reference))
+            after = psnr_rgb(Pair(_like(restored, example.reference), example.reference))
             rows.append(
                 Row(
                     example.key,

@@ -17,7 +17,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.saved_model import load
-from transforms.metrics import psnr
+from transforms.metrics import Pair, psnr_rgb
 from transforms.recipe import generator
 
 
@@ -43,7 +43,7 @@ def main() -> None:
             padding = [(0, -height % multiple), (0, -width % multiple), (0, 0)]
             residual = model(np.pad(noisy, padding, "symmetric")[None])[0, :height, :width]
             restored = np.rint(np.clip(noisy + residual, 0, 1) * 255).astype(np.uint8)
-            scores.append(psnr(restored, clean))
+            scores.append(psnr_rgb(Pair(restored, clean)))
         print(f"sigma {sigma}: {np.mean(scores):.2f} dB over {len(scores)} images")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from transforms.degradations import DEGRADATIONS, families
+from transforms.metrics import METRICS, SETS
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +32,18 @@ def test_the_readme_names_and_counts_every_degradation():
     missing = [name for name in DEGRADATIONS if f"`{name}`" not in text]
     assert not missing
     assert f"all {len(DEGRADATIONS)} of them" in text
+
+
+def test_the_page_of_metrics_has_every_metric_and_set():
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    for name, metric in METRICS.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        assert row.endswith("| ◐ |") == metric.regional
+        if metric.reference:
+            better = "nearer to 0" if metric.better == "zero" else metric.better
+            assert f"| {better} |" in row
+    for name in ("default", "colour"):
+        assert f"| `{name}` | {' '.join(f'`{one}`' for one in SETS[name])} |" in page
 
 
 @pytest.mark.parametrize(

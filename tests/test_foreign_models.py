@@ -267,7 +267,7 @@ def test_masks_of_one_job_serve_the_next(models, tmp_path, heliograph, photograp
     assert len(rows) == 2
     for row in rows:
         assert row["status"] == "restored"
-        assert row["metrics"]["psnr_gain"] > 1
+        assert row["metrics"]["psnr_rgb_gain"] > 1
     (first / "masks" / "astronaut.png.png").unlink()
     masks = ("--masks", first / "masks", "--workers", 1)
     heliograph("restore", archive, second, *model, *masks, code=3)

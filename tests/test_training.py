@@ -103,7 +103,7 @@ def test_a_network_trains_exports_and_runs(name, album, digits, tmp_path):
     precisely = ["--model", target, "--precision", "float32"]
     found = jobs.run("evaluate", some, tmp_path / "scored", *precisely, "--recipe", recipe).summary
     assert found["restored"] == found["planned"] == 2
-    assert found["metrics"]["psnr_restored"]["count"] == 2
+    assert found["metrics"]["psnr_rgb_restored"]["count"] == 2
     if loaded.contract.mask_input:
         precisely += ["--masks", tmp_path / "scored" / "masks"]
     assert jobs.run("restore", some, tmp_path / "restored", *precisely).summary["restored"] == 2

@@ -77,9 +77,15 @@ def lab(unit: np.ndarray) -> np.ndarray:
 
     By the formulas and without tables, for what needs 16 bits.
     """
-    light = np.moveaxis(linear(unit), -1, 0)
-    x, y, z = (_root(_weighted(weights, *light)) for weights in _TO_XYZ)
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    return np.stack(lab_planes(*np.moveaxis(linear(unit), -1, 0)), axis=-1)
+
+
+def lab_planes(
+    red: np.ndarray, green: np.ndarray, blue: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give CIE L*, a* and b* (D65, as in CIE 15) of linear light, as float32 of one shape."""
+    x, y, z = (_root(_weighted(weights, red, green, blue)) for weights in _TO_XYZ)
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
 
 
 def from_lab(values: np.ndarray) -> np.ndarray:
@@ -114,7 +120,9 @@ def _weighted(
 
 def _root(light: np.ndarray) -> np.ndarray:
     """Give f(t) of CIE 15: the cube root, and a straight line near black."""
-    return np.where(light > 216 / 24389, np.cbrt(light), light * (841 / 108) + 4 / 29)
+    # The line touches the root where they meet, from above: no branch is needed.
+    line = np.minimum(light, np.float32(216 / 24389)) * np.float32(841 / 108)
+    return np.maximum(np.cbrt(light), line + np.float32(4 / 29))
 
 
 def _cube(root: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from models.contract import Contract
 from transforms import codec, storage
 from transforms.names import as_text
 from transforms.record import Record
+from transforms.scratch import Buffer
 
 if TYPE_CHECKING:
     import c2pa
@@ -223,7 +224,7 @@ class Signer:
         info = c2pa.C2paSignerInfo(signing.algorithm, chain, _pkcs8(signing.key), None)
         return c2pa.Signer.from_info(info)
 
-    def sign(self, record: Record, name: str, data: bytes) -> tuple[Record, bytes, bool]:
+    def sign(self, record: Record, name: str, data: Buffer) -> tuple[Record, Buffer, bool]:
         """Sign an encoded derivative.
 
         Args:
