@@ -239,7 +239,7 @@ class Signer:
         Raises:
             C2paError: the library refuses to.
         """
-        known = codec.format_of(data[:16])
+        known = codec.format_of(bytes(data[:16]))
         if known not in MEDIA_TYPES:
             warning = f"not signed: {known or 'its format'} cannot hold content credentials"
             return record.replace(warnings=(*record.warnings, warning)), data, False
@@ -280,7 +280,7 @@ class Signer:
 
     def sign_bytes(
         self,
-        data: bytes,
+        data: Buffer,
         known: str,
         head: Mapping[str, Any],
         actions: list[Any],
