@@ -6,6 +6,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.options import OPTIONS
 
+# What Beam has an option of its own for, of the same meaning and another form: ours counts.
+_BEAMS = {"dry_run"}
+
 
 class HeliographOptions(PipelineOptions):
     """Our options as Beam sees them, for its monitoring pages and for pipelines of your own."""
@@ -13,6 +16,8 @@ class HeliographOptions(PipelineOptions):
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         for option in OPTIONS:
+            if option.name in _BEAMS:
+                continue
             settings = dict(option.settings)
             settings.pop("required", None)
             parser.add_argument(*option.flags, dest=option.name, **settings)
@@ -34,6 +39,9 @@ def add_to(parser: argparse.ArgumentParser) -> set[str]:
             options._add_argparse_args(parser)  # type: ignore[arg-type]
             for action in parser._actions[before:]:
                 action.help = argparse.SUPPRESS
+    for option in OPTIONS:
+        if option.name in _BEAMS & own:
+            parser.add_argument(*option.flags, dest=option.name, **option.settings)
     return own
 
 

@@ -22,6 +22,8 @@ exit codes:
   1  crashed
   2  wrong usage or configuration; nothing was done
   3  finished, but some images failed or were quarantined: see OUTPUT/failures.jsonl
+ 75  another job is working on OUTPUT: try again later
+130  interrupted; the same command goes on from there
 """
 
 
@@ -170,7 +172,7 @@ def _job(
 
     from apache_beam.io.filesystems import FileSystems
 
-    from pipeline import demo, job, report
+    from pipeline import demo, job, lock, report
 
     try:
         if args.command == "demo":
@@ -185,9 +187,14 @@ def _job(
     except job.JobCrashedError as error:
         log.error("%s", error)
         return job.ExitCode.CRASHED
+    except (lock.LockedError, lock.LostError) as error:
+        log.error("%s", error)
+        return job.ExitCode.LOCKED
     except KeyboardInterrupt:
         log.error("interrupted; what is committed in %s stays", args.output)
         return job.ExitCode.INTERRUPTED
+    if prepared.dry_run:
+        return result.code
     report.tell(result.summary, prepared.output)
     if args.command == "demo":
         demo.finish(prepared)

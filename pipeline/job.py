@@ -7,13 +7,19 @@ import importlib.metadata
 import json
 import logging
 import os
+import posixpath
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -38,16 +44,20 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from models.contract import ContractError
 from models.description import flag
 from models.saved_model import resolve_precision
-from pipeline import graph
-from pipeline.archive import ArchiveError, archive_root
+from pipeline import graph, resume
+from pipeline.archive import ArchiveError, archive_root, find_sources
 from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
+from pipeline.lock import Lock
 from pipeline.options import BATCH_SIZE, FOLDER, SHARD_SIZE, Job
-from pipeline.plan import Budget, Plan, make_plan
+from pipeline.plan import Budget, slice_sources, without
 from pipeline.progress import Progress
+from pipeline.resume import Left, find_left, selected, settle, state_of
 from pipeline.serving import Served, serve
+from pipeline.summary import summarise
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
 from transforms.recipe import RecipeError, parse_recipe
+from transforms.record import BatchSpec, Source
 from transforms.restore import check_tile
 from transforms.shards import Columns
 from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
@@ -65,6 +75,7 @@ class ExitCode(IntEnum):
     CRASHED = 1
     USAGE = 2
     INCOMPLETE = 3
+    LOCKED = 75
     INTERRUPTED = 130
 
 
@@ -152,6 +163,10 @@ def make_job(args: argparse.Namespace) -> Job:
         budget=budget,
         workers=args.workers or _cores(),
         overwrite=args.overwrite,
+        retry=tuple(getattr(args, "retry", None) or ()),
+        only=tuple(getattr(args, "only", None) or ()),
+        limit=getattr(args, "limit", None),
+        dry_run=getattr(args, "dry_run", False),
         digest=_digest(facts),
         facts=facts,
     )
@@ -223,57 +238,217 @@ def _keep_apart(archive: str, output: str) -> None:
 
 
 def run(job: Job, options: PipelineOptions) -> Result:
-    """Plan a job and run it to its end.
+    """Plan what is left of a job and run it to its end.
 
     Raises:
         JobError: the archive is missing or empty, or the output is not ours to write to.
         JobCrashedError: a worker died, or records are unaccounted for.
+        LockedError: another job is working on the output.
     """
     ledger = Ledger(job.output)
     try:
         replacing = _may_write(ledger, job)
-        plan = make_plan(
-            job.archives,
-            job.budget,
-            job.workers,
-            job.shards,
-            job.columns,
-            sharded=job.container is not None,
-        )
-        _check_names(plan, job.encoding)
-        _check_places(plan, job.output)
-    except (ArchiveError, LedgerError, storage.StorageError) as error:
+        if job.dry_run:
+            return _tell_plan(ledger, job, _prepare(ledger, job, replacing=replacing))
+        with Lock(job.output):
+            return _run(ledger, job, options, replacing=replacing)
+    except (ArchiveError, LedgerError) as error:
         raise JobError(str(error)) from error
-    _say_left_out(plan)
-    try:
-        # Which images are in which shard depends on all of them, so shards are made anew.
-        for folder in FOLDERS if replacing else SHARED if job.container else (FIELDS,):
-            storage.delete_folder(storage.join(job.output, folder))
-        ledger.begin(
-            {
-                "digest": job.digest,
-                "job": {**job.facts, "archives": list(job.archives)},
-                "planned": plan.records,
-                "batches": plan.batches,
-                "left_out": plan.left_out,
-                "versions": versions(),
-            }
-        )
-        references = ledger.write_plan(plan.specs)
     except storage.StorageError as error:
         raise JobError(f"{error}; choose an output folder that can be written to") from error
-    with Progress(ledger, plan.records):
-        _execute(job, options, references)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """What a run is to do: all images asked for, what is left of them, and its batches.
+
+    Attributes:
+        state: digest of what planning saw, where the run covers the whole archive.
+        settles: whether the ledger is to be brought in line with what is left.
+    """
+
+    sources: Sequence[Source]
+    left_out: Mapping[str, int]
+    left: Left
+    specs: Sequence[BatchSpec]
+    state: str | None
+    settles: bool
+
+    @property
+    def pixels(self) -> int:
+        """How many there are to restore, roughly."""
+        return sum(spec.pixels for spec in self.specs)
+
+
+def _prepare(ledger: Ledger, job: Job, *, replacing: bool) -> _Prepared:
+    """Compare the archive with the ledger; nothing is written."""
+    found, left_out = find_sources(job.archives, job.shards, job.columns)
+    sources = selected(found, job.only)
+    if not sources:
+        raise ArchiveError(
+            f"--only {' '.join(job.only)} is none of the {len(found)} images of "
+            f"{', '.join(job.archives)}: give keys as metrics.parquet has them, or globs of them"
+        )
+    _check_names(sources, job.encoding)
+    _check_places(sources, job.output)
+    whole = not job.only and job.limit is None
+    state = state_of(sources) if whole else None
+    before = None if replacing else ledger.job()
+    if before and whole and not job.retry and before.get("state") == state:
+        planned = ledger.plan()
+        if planned is not None:  # the same archive as the last time: go on with the same plan
+            done = ledger.has_committed(batch.id for spec in planned for batch in spec.batches())
+            specs = without(planned, done)
+            rest = [source for spec in specs for source in spec.sources]
+            left = Left(sources=rest, kept=len(sources) - len(rest), counts=+Counter(new=len(rest)))
+            return _Prepared(
+                sources=sources,
+                left_out=left_out,
+                left=left,
+                specs=specs,
+                state=state,
+                settles=False,
+            )
+    left = Left(sources=sources, kept=0, counts=Counter(new=len(sources)))
+    if before:
+        left = find_left(ledger, sources, retry=job.retry, columns=job.columns, whole=not job.only)
+    if job.limit is not None:
+        left = left.limited(job.limit)
+    specs = slice_sources(left.sources, job.budget, job.workers, sharded=job.container is not None)
+    return _Prepared(
+        sources=sources, left_out=left_out, left=left, specs=specs, state=state, settles=True
+    )
+
+
+def _run(ledger: Ledger, job: Job, options: PipelineOptions, *, replacing: bool) -> Result:
+    todo = _prepare(ledger, job, replacing=replacing)
+    _say_left_out(todo.left_out)
+    resume.say(todo.left)
+    if replacing:
+        for folder in FOLDERS:
+            storage.delete_folder(storage.join(job.output, folder))
+    elif todo.settles:
+        settle(ledger, todo.left)
+        _drop_strays(ledger, job)
+    planned = todo.left.kept + len(todo.left.sources)
+    facts = {
+        "digest": job.digest,
+        "job": {**job.facts, "archives": list(job.archives)},
+        "planned": planned,
+        "gone": len(todo.left.gone),
+        "left_out": todo.left_out,
+        "versions": versions(),
+        "state": todo.state,
+    }
+    before = None if replacing else ledger.job()
+    summary = _summary(ledger)
+    if (
+        summary is None
+        or before is None
+        or todo.left.sources
+        or todo.settles
+        or not _is_whole(summary, planned)
+    ):
+        references = ledger.begin(facts, todo.specs, anew=replacing)
+        summary = _execute_all(ledger, job, options, references, planned, todo.pixels)
     ledger.finish()
-    summary = json.loads(storage.read(storage.join(job.output, "summary.json")))
     accounted = sum(summary[status] for status in STATUSES)
-    if summary["planned"] != accounted:
+    if ledger.is_stopping:
+        log.error(
+            "interrupted: %d images are left; run the same command again", planned - accounted
+        )
+        return Result(summary, ExitCode.INTERRUPTED)
+    if planned != accounted:
         raise JobCrashedError(
-            f"{summary['planned']} images were planned but {accounted} are accounted for in "
+            f"{planned} images were planned but {accounted} are accounted for in "
             f"{job.output}; run the same command again"
         )
     clean = summary[FAILED] == summary[QUARANTINED] == 0
     return Result(summary, ExitCode.OK if clean else ExitCode.INCOMPLETE)
+
+
+def _execute_all(
+    ledger: Ledger,
+    job: Job,
+    options: PipelineOptions,
+    references: Sequence[str],
+    planned: int,
+    pixels: int,
+) -> dict[str, Any]:
+    """Run what is left, or just make the summary anew where nothing is."""
+    if not references:
+        return summarise(job.output)
+    began = time.monotonic()
+    with Progress(ledger, planned), _stopping_at_first_interrupt(ledger):
+        _execute(job, options, references)
+    ledger.write_pace(pixels, time.monotonic() - began)
+    summary = _summary(ledger)
+    assert summary is not None, "the graph ends with it"
+    return summary
+
+
+def _summary(ledger: Ledger) -> dict[str, Any] | None:
+    """Read the summary that was written last; None where there is none."""
+    path = storage.join(ledger.output, "summary.json")
+    if not storage.exists(path):
+        return None
+    try:
+        return json.loads(storage.read(path))
+    except ValueError:
+        return None
+
+
+def _is_whole(summary: dict[str, Any], planned: int) -> bool:
+    """Tell whether a summary is one of all that is planned."""
+    return planned == summary["planned"] == sum(summary[status] for status in STATUSES)
+
+
+def _drop_strays(ledger: Ledger, job: Job) -> None:
+    """Delete files of several images that no commit record knows: batches may be cut anew."""
+    committed = {posixpath.basename(path).partition(".")[0] for path in ledger.committed()}
+    for folder in SHARED if job.container else (FIELDS,):
+        for file in storage.list_if_there(storage.join(job.output, folder)):
+            if posixpath.basename(file.path).partition(".")[0] not in committed:
+                storage.delete(file.path)
+
+
+@contextmanager
+def _stopping_at_first_interrupt(ledger: Ledger) -> Iterator[None]:
+    """At a first Ctrl-C finish the batches under way, at a second end at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        log.warning("stopping once the batches under way are done; once more, and it is at once")
+        ledger.stop()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _tell_plan(ledger: Ledger, job: Job, todo: _Prepared) -> Result:
+    """Tell what a run would do, on standard output."""
+    left = todo.left
+    lines = {
+        "images in the archive": len(todo.sources),
+        "done already": left.kept,
+        **{f"to do: {reason}": count for reason, count in left.counts.items()},
+        "gone from the archive": len(left.gone),
+        "batches to do": sum(len(spec.cuts) + 1 for spec in todo.specs),
+        "bytes to read": sum(source.held for source in left.sources),
+        "pixels to restore, roughly": todo.pixels,
+    }
+    width = max(map(len, lines))
+    for name, count in lines.items():
+        print(f"{name:{width}}  {count:,}")
+    if pace := ledger.pace():
+        print(f"{'at the last pace':{width}}  {timedelta(seconds=round(todo.pixels / pace))}")
+    return Result({}, ExitCode.OK)
 
 
 def versions() -> dict[str, str]:
@@ -320,35 +495,33 @@ def _may_write(ledger: Ledger, job: Job) -> bool:
     return True
 
 
-def _check_names(plan: Plan, encoding: Encoding) -> None:
-    """Refuse a plan in which two masters' derivatives would have one name."""
+def _check_names(sources: Iterable[Source], encoding: Encoding) -> None:
+    """Refuse an archive in which two masters' derivatives would have one name."""
     taken: dict[str, str] = {}
-    for spec in plan.specs:
-        for source in spec.sources:
-            name = encoding.name(source)
-            if name in taken:
-                raise ArchiveError(
-                    f"{taken[name]} and {source.key} would both be written as {name}: "
-                    "choose another --image_format"
-                )
-            taken[name] = source.key
+    for source in sources:
+        name = encoding.name(source)
+        if name in taken:
+            raise ArchiveError(
+                f"{taken[name]} and {source.key} would both be written as {name}: "
+                "choose another --image_format"
+            )
+        taken[name] = source.key
 
 
-def _check_places(plan: Plan, output: str) -> None:
+def _check_places(sources: Iterable[Source], output: str) -> None:
     """Refuse masters inside the output, where a list may lead."""
     inside = output.rstrip("/") + "/"
-    for spec in plan.specs:
-        for source in spec.sources:
-            if source.path.startswith(inside):
-                raise ArchiveError(
-                    f"{source.path} lies inside the output {output}; masters are never written "
-                    "to: choose a folder outside it"
-                )
+    for source in sources:
+        if source.path.startswith(inside):
+            raise ArchiveError(
+                f"{source.path} lies inside the output {output}; masters are never written "
+                "to: choose a folder outside it"
+            )
 
 
-def _say_left_out(plan: Plan) -> None:
-    if plan.left_out:
-        listed = ", ".join(f"{count} {kind}" for kind, count in plan.left_out.items())
+def _say_left_out(left_out: Mapping[str, int]) -> None:
+    if left_out:
+        listed = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
         log.warning("left out, being no images we read: %s", listed)
 
 
@@ -387,8 +560,9 @@ def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
     # Beam's own multi_processing mode breaks on a path of Python with a space in it. exec leaves
     # no shell between the runner and its worker.
     command = (
-        f"exec {shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main "
-        f"2>>{shlex.quote(str(chatter))}"
+        # Ctrl-C goes to all processes of a terminal; workers are to finish what they are at.
+        f"trap '' INT; exec {shlex.quote(sys.executable)} "
+        f"-m apache_beam.runners.worker.sdk_worker_main 2>>{shlex.quote(str(chatter))}"
     )
     try:
         yield FnApiRunner(

@@ -1,10 +1,11 @@
 """The ledger: a commit record per batch, which is the truth about what a job has done."""
 
+import hashlib
 import itertools
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -50,6 +51,8 @@ class Ledger:
         self._folder = storage.join(output, LEDGER, "batches")
         self._job = storage.join(output, LEDGER, "job.json")
         self._plan = storage.join(output, LEDGER, "plan.jsonl")
+        self._stop = storage.join(output, LEDGER, "stop")
+        self._pace = storage.join(output, LEDGER, "pace.json")
         self._scratch = storage.join(output, SCRATCH)
 
     def job(self) -> dict[str, Any] | None:
@@ -68,18 +71,60 @@ class Ledger:
             raise LedgerError(f"{self._job} is not a ledger of format {FORMAT}")
         return job
 
-    def begin(self, job: dict[str, Any]) -> None:
-        """Start a job anew: forget earlier commit records, and write what it is."""
-        storage.delete_folder(self._folder)
-        storage.delete_folder(self._scratch)
-        self._write(self._job, _json({"format": FORMAT, **job}))
+    def begin(self, job: dict[str, Any], specs: Iterable[BatchSpec], *, anew: bool) -> list[str]:
+        """Write what a job is and its plan, and give for each spec a reference by which `spec`
+        finds it.
 
-    def write_plan(self, specs: Iterable[BatchSpec]) -> list[str]:
-        """Write the plan, and give for each spec a reference by which `spec` finds it."""
+        Args:
+            job: what it is.
+            specs: what is left to do.
+            anew: whether to forget what was committed before.
+        """
+        storage.delete_folder(self._scratch)
+        storage.delete(self._stop)
+        if anew:
+            storage.delete_folder(self._folder)
+        # The plan first: where a job stops between the two, its digest tells that they are not one.
+        references, digest = self._write_plan(specs)
+        self._write(self._job, _json({"format": FORMAT, **job, "plan_sha256": digest}))
+        return references
+
+    def _write_plan(self, specs: Iterable[BatchSpec]) -> tuple[list[str], str]:
         lines = [f"{spec.to_json()}\n".encode() for spec in specs]
         starts = itertools.accumulate(map(len, lines), initial=0)
         storage.write(self._plan, lines, scratch=self._scratch)
-        return [f"{start} {len(line)}" for start, line in zip(starts, lines, strict=False)]
+        references = [f"{start} {len(line)}" for start, line in zip(starts, lines, strict=False)]
+        return references, hashlib.sha256(b"".join(lines)).hexdigest()
+
+    def plan(self) -> list[BatchSpec] | None:
+        """Read the plan that was written last; None where there is none that is the job's."""
+        job = self.job()
+        if job is None or not storage.exists(self._plan):
+            return None
+        data = storage.read(self._plan)
+        if hashlib.sha256(data).hexdigest() != job.get("plan_sha256"):
+            return None
+        return [BatchSpec.from_json(line.decode()) for line in data.splitlines()]
+
+    def write_pace(self, pixels: int, seconds: float) -> None:
+        """Keep how long the last run took, for estimates."""
+        self._write(self._pace, _json({"pixels": pixels, "seconds": round(seconds, 3)}))
+
+    def pace(self) -> float | None:
+        """Give the pixels a second of the last run; None where there was none."""
+        if not storage.exists(self._pace):
+            return None
+        last = json.loads(storage.read(self._pace))
+        return last["pixels"] / max(last["seconds"], 0.001)
+
+    def stop(self) -> None:
+        """Ask the workers of this job to begin no other batch."""
+        self._write(self._stop, "")
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether they have been asked to."""
+        return storage.exists(self._stop)
 
     def spec(self, reference: str) -> str:
         """Read one spec of the plan, as its line of JSON."""
@@ -91,12 +136,27 @@ class Ledger:
     def commit(self, batch: Batch) -> list[Row]:
         """Write a batch's commit record, and give its rows."""
         rows = [row(record) for record in batch.records]
-        path = storage.join(self._folder, f"{batch.id}.json")
+        self.rewrite(batch.id, rows)
+        return rows
+
+    def rewrite(self, batch: str, rows: Sequence[Row]) -> None:
+        """Write a commit record of rows; for none, there is to be none."""
+        path = self._path(batch)
+        if not rows:
+            storage.delete(path)
+            return
         counts = Counter(made["status"] for made in rows)
-        head = _json({"format": FORMAT, "batch": batch.id, "counts": counts}).removesuffix("}")
+        head = _json({"format": FORMAT, "batch": batch, "counts": counts}).removesuffix("}")
         lines = ",\n".join(map(_json, rows))
         self._write(path, f"{head}{_ROWS}{lines}\n]}}")
-        return rows
+
+    def _path(self, batch: str) -> str:
+        return storage.join(self._folder, f"{batch}.json")
+
+    def has_committed(self, batches: Iterable[str]) -> set[str]:
+        """Say which of several batches, by their ids, are committed."""
+        paths = self.committed()
+        return {batch for batch in batches if self._path(batch) in paths}
 
     def committed(self) -> set[str]:
         """List the paths of the commit records so far."""
@@ -192,7 +252,12 @@ class FetchSpecs(beam.PTransform):
     def expand(self, references: beam.PCollection[str]) -> beam.PCollection[str]:
         """Read them."""
         ledger = Ledger(self.output)
-        return references | beam.Map(ledger.spec).with_output_types(str)
+
+        def fetch(reference: str) -> list[str]:
+            # What is left out now is not committed, and the next run of the job will do it.
+            return [] if ledger.is_stopping else [ledger.spec(reference)]
+
+        return references | beam.FlatMap(fetch).with_output_types(str)
 
 
 class Commit(beam.PTransform):

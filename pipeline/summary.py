@@ -59,6 +59,7 @@ def _summary(job: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
     return {
         "planned": job.get("planned", 0),
         **{status: counts[status] for status in STATUSES},
+        "gone": job.get("gone", 0),
         "warnings": sum(bool(row["warnings"]) for row in rows),
         "left_out": job.get("left_out", {}),
         "failures": dict(
