@@ -560,9 +560,7 @@ def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
     # Beam's own multi_processing mode breaks on a path of Python with a space in it. exec leaves
     # no shell between the runner and its worker.
     command = (
-        # Ctrl-C goes to all processes of a terminal; workers are to finish what they are at.
-        f"trap '' INT; exec {shlex.quote(sys.executable)} "
-        f"-m apache_beam.runners.worker.sdk_worker_main 2>>{shlex.quote(str(chatter))}"
+        f"exec {shlex.quote(sys.executable)} -m pipeline.worker 2>>{shlex.quote(str(chatter))}"
     )
     try:
         yield FnApiRunner(
