@@ -7,7 +7,7 @@ BIN := .venv/bin
 SETUP := .venv/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs bench clean
+.PHONY: help setup demo test torture lint format docs bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: setup ## damage, restore and score sample photographs; look at heliograph-
 
 test: setup ## run the tests, a process per core
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+
+torture: setup ## the long forms of tests: many kills
+	HELIOGRAPH_KILLS=25 HELIOGRAPH_CRASH_IMAGES=300 $(BIN)/python -m pytest -s tests/test_crash.py
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ from pipeline.options import OPTIONS
 
 # What says how to reach storage: all that a command needs which runs no pipeline.
 STORAGE = (AzureOptions, GoogleCloudOptions, HadoopFileSystemOptions, S3Options)
+# What Beam has an option of its own for, of the same meaning and another form: ours counts.
+_BEAMS = {"dry_run"}
 
 
 class HeliographOptions(PipelineOptions):
@@ -23,6 +25,8 @@ class HeliographOptions(PipelineOptions):
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         for option in OPTIONS:
+            if option.name in _BEAMS:
+                continue
             settings = dict(option.settings)
             settings.pop("required", None)
             parser.add_argument(*option.flags, dest=option.name, **settings)
@@ -50,6 +54,9 @@ def add_to(
             options._add_argparse_args(parser)  # type: ignore[arg-type]
             for action in parser._actions[before:]:
                 action.help = argparse.SUPPRESS
+    for option in OPTIONS:
+        if option.name in _BEAMS & own:
+            parser.add_argument(*option.flags, dest=option.name, **option.settings)
     return own
 
 

@@ -24,6 +24,8 @@ exit codes:
   2  wrong usage or configuration; nothing was done
   3  finished, but some images failed or were quarantined: see OUTPUT/failures.jsonl
   4  a master or a derivative is not what it was (--verify_masters, verify)
+ 75  another job is working on OUTPUT: try again later
+130  interrupted; the same command goes on from there
 """
 
 
@@ -179,7 +181,7 @@ def _job(
 
     from apache_beam.io.filesystems import FileSystems
 
-    from pipeline import demo, job, report
+    from pipeline import demo, job, lock, report, run
 
     try:
         if args.command == "demo":
@@ -187,16 +189,21 @@ def _job(
         options = beam_options.make(args, own)
         FileSystems.set_options(options)
         prepared = job.make_job(args)
-        result = job.run(prepared, options)
+        result = run.run(prepared, options)
     except job.JobError as error:
         log.error("%s", error)
         return job.ExitCode.USAGE
     except job.JobCrashedError as error:
         log.error("%s", error)
         return job.ExitCode.CRASHED
+    except (lock.LockedError, lock.LostError) as error:
+        log.error("%s", error)
+        return job.ExitCode.LOCKED
     except KeyboardInterrupt:
         log.error("interrupted; what is committed in %s stays", args.output)
         return job.ExitCode.INTERRUPTED
+    if prepared.dry_run:
+        return result.code
     report.tell(result.summary, prepared.output)
     if args.command == "demo":
         demo.finish(prepared)

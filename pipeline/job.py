@@ -1,4 +1,4 @@
-"""Run a job: check what was asked, plan it, run the graph, and say how it ended."""
+"""Check what was asked for, and make a job of it."""
 
 import argparse
 import dataclasses
@@ -6,48 +6,20 @@ import hashlib
 import json
 import logging
 import os
-import shlex
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 from typing import Any
-
-import apache_beam as beam
-from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import (
-    AzureOptions,
-    DirectOptions,
-    GoogleCloudOptions,
-    HadoopFileSystemOptions,
-    PipelineOptions,
-    S3Options,
-    StandardOptions,
-)
-from apache_beam.portability.api import beam_provision_api_pb2
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
-from apache_beam.runners.runner import PipelineResult
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 import heliograph
 from models.contract import ContractError
 from models.description import flag
 from models.saved_model import resolve_precision
-from pipeline import graph, packages
-from pipeline.archive import ArchiveError, archive_root
-from pipeline.environment import environment, versions
-from pipeline.ledger import FAILED, LEDGER, QUARANTINED, STATUSES, Ledger, LedgerError
+from pipeline import packages
+from pipeline.archive import archive_root
 from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, SHARD_SIZE, Job
 from pipeline.packages import bag, iiif
-from pipeline.plan import Budget, Plan, make_plan
-from pipeline.progress import Progress
+from pipeline.plan import Budget
 from pipeline.serving import Served, serve
-from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
 from transforms.guards import GuardError, parse_guards
@@ -56,7 +28,7 @@ from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
 from transforms.sign import Signing, SigningError, prepare
-from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
+from transforms.write import Encoding
 
 log = logging.getLogger("heliograph")
 
@@ -72,6 +44,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     INCOMPLETE = 3
     FIXITY = 4
+    LOCKED = 75
     INTERRUPTED = 130
 
 
@@ -81,14 +54,6 @@ class JobError(ValueError):
 
 class JobCrashedError(RuntimeError):
     """A job that did not come to its end, and what is known of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a job ended: its summary and exit code."""
-
-    summary: dict[str, Any]
-    code: ExitCode
 
 
 def make_job(args: argparse.Namespace) -> Job:
@@ -176,6 +141,10 @@ def make_job(args: argparse.Namespace) -> Job:
         budget=budget,
         workers=args.workers or _cores(),
         overwrite=args.overwrite,
+        retry=tuple(getattr(args, "retry", None) or ()),
+        only=tuple(getattr(args, "only", None) or ()),
+        limit=getattr(args, "limit", None),
+        dry_run=getattr(args, "dry_run", False),
         operator=args.operator,
         verify_masters=args.verify_masters,
         packaging=packaging,
@@ -284,229 +253,3 @@ def _keep_apart(archive: str, output: str) -> None:
         f"the output {output} {relation} ({archive}); masters are never written to: "
         "choose a folder outside it"
     )
-
-
-def run(job: Job, options: PipelineOptions) -> Result:
-    """Plan a job and run it to its end.
-
-    Raises:
-        JobError: the archive is missing or empty, or the output is not ours to write to.
-        JobCrashedError: a worker died, or records are unaccounted for.
-    """
-    ledger = Ledger(job.output)
-    try:
-        replacing = _may_write(ledger, job)
-        plan = make_plan(
-            job.archives,
-            job.budget,
-            job.workers,
-            job.shards,
-            job.columns,
-            sharded=job.container is not None,
-        )
-        _check_names(plan, job.encoding)
-        _check_places(plan, job.packaging.root)
-    except (ArchiveError, LedgerError, storage.StorageError) as error:
-        raise JobError(str(error)) from error
-    _say_left_out(plan)
-    try:
-        bag.undeclare(job.packaging.root)
-        if replacing:
-            _clear(job)
-        for folder in packages.FOLDERS:
-            storage.delete_folder(storage.join(job.output, folder))
-        # Which images are in which shard depends on all of them, so shards are made anew.
-        for folder in SHARED if job.container else (FIELDS,):
-            storage.delete_folder(storage.join(job.output, folder))
-        ledger.begin(
-            {
-                "digest": job.digest,
-                "job": {**job.facts, "archives": list(job.archives)},
-                "planned": plan.records,
-                "batches": plan.batches,
-                "left_out": plan.left_out,
-                "versions": versions(),
-                "environment": environment(options.view_as(StandardOptions).runner, job.operator),
-            }
-        )
-        references = ledger.write_plan(plan.specs)
-    except storage.StorageError as error:
-        raise JobError(f"{error}; choose an output folder that can be written to") from error
-    with Progress(ledger, plan.records):
-        _execute(job, options, references)
-    ledger.finish()
-    summary = json.loads(storage.read(storage.join(job.output, "summary.json")))
-    accounted = sum(summary[status] for status in STATUSES)
-    if summary["planned"] != accounted:
-        raise JobCrashedError(
-            f"{summary['planned']} images were planned but {accounted} are accounted for in "
-            f"{job.output}; run the same command again"
-        )
-    return Result(summary, _code(summary))
-
-
-def _code(summary: dict[str, Any]) -> ExitCode:
-    if summary.get("masters", {}).get("changed"):
-        return ExitCode.FIXITY
-    clean = summary[FAILED] == summary[QUARANTINED] == 0
-    return ExitCode.OK if clean else ExitCode.INCOMPLETE
-
-
-def _may_write(ledger: Ledger, job: Job) -> bool:
-    """Make sure that what is in the output may be written over; say whether it must go first."""
-    before, root = ledger.job(), job.packaging.root
-    if before is None:
-        if storage.is_local(root):
-            taken = os.path.isdir(root) and bool(os.listdir(root))
-        else:
-            taken = any(True for _ in storage.list_folder(root))
-        if not taken:
-            return False
-        if bag.results_in(root) is None:
-            raise LedgerError(
-                f"the output {root} is not empty and no earlier job of ours: "
-                "choose a new or empty folder"
-            )
-        if not job.overwrite:
-            raise LedgerError(
-                f"the output {root} holds results "
-                + ("that are no bag" if "bagit" in job.packaging.names else "as a bag")
-                + ": ask for the same as before, choose another folder, or say --overwrite"
-            )
-        return True
-    if before.get("digest") == job.digest:
-        return False  # the same job writes the same bytes to the same places
-    a_demo_again = before.get("job", {}).get("command") == job.command == "demo"
-    if not job.overwrite and not a_demo_again:
-        raise LedgerError(
-            f"the output {job.output} holds the results of another job "
-            "(other model, recipe, seed or encoding): choose another folder, or say --overwrite"
-        )
-    return True
-
-
-def _clear(job: Job) -> None:
-    """Delete what another job has written, wherever in the output it is."""
-    before = bag.results_in(job.packaging.root) or job.output
-    for folder in FOLDERS:
-        storage.delete_folder(storage.join(before, folder))
-    if before != job.output:
-        for name in RESULTS:
-            storage.delete(storage.join(before, name))
-        for folder in (*packages.FOLDERS, LEDGER):  # by which it is known, last
-            storage.delete_folder(storage.join(before, folder))
-
-
-def _check_names(plan: Plan, encoding: Encoding) -> None:
-    """Refuse a plan in which two masters' derivatives would have one name."""
-    taken: dict[str, str] = {}
-    for spec in plan.specs:
-        for source in spec.sources:
-            name = encoding.name(source)
-            if name in taken:
-                raise ArchiveError(
-                    f"{taken[name]} and {source.key} would both be written as {name}: "
-                    "choose another --image_format"
-                )
-            taken[name] = source.key
-
-
-def _check_places(plan: Plan, output: str) -> None:
-    """Refuse masters inside the output, where a list may lead."""
-    inside = output.rstrip("/") + "/"
-    for spec in plan.specs:
-        for source in spec.sources:
-            if source.path.startswith(inside):
-                raise ArchiveError(
-                    f"{source.path} lies inside the output {output}; masters are never written "
-                    "to: choose a folder outside it"
-                )
-
-
-def _say_left_out(plan: Plan) -> None:
-    if plan.left_out:
-        listed = ", ".join(f"{count} {kind}" for kind, count in plan.left_out.items())
-        log.warning("left out, being no images we read: %s", listed)
-
-
-def _execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> None:
-    name = options.view_as(StandardOptions).runner
-    local = name in (None, "DirectRunner", "FnApiRunner")
-    if not local and str(job.facts.get("model")).endswith(".keras"):
-        raise JobError(f"{name} cannot run a .keras file: export it to a SavedModel first")
-    options.view_as(DirectOptions).direct_num_workers = job.workers
-    with _local_runner(options) if local else nullcontext(name) as runner:
-        pipeline = beam.Pipeline(runner=runner, options=options)
-        graph.build(pipeline, job, references)
-        result = pipeline.run()
-        result.wait_until_finish()
-        _say_retries(result)
-
-
-def _say_retries(result: PipelineResult) -> None:
-    """Say how often workers had to try again, which only their own logs tell."""
-    wanted = MetricsFilter().with_namespace("heliograph").with_name(storage.RETRIES_NAME)
-    counters = result.metrics().query(wanted)["counters"]
-    retries = sum(counter.committed or 0 for counter in counters)
-    if retries:
-        log.warning("storage: %d calls were tried again", retries)
-
-
-@contextmanager
-def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
-    """Give the FnApiRunner with worker processes whose chatter goes to a file until they crash."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for library in ("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        # A worker has one core; libraries that think otherwise spend it on waiting for each other.
-        os.environ.setdefault(library, "1")
-    folder = Path(tempfile.mkdtemp(prefix="heliograph-"))
-    chatter = folder / "workers.log"
-    # Beam's own multi_processing mode breaks on a path of Python with a space in it. exec leaves
-    # no shell between the runner and its worker.
-    command = (
-        f"exec {shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main "
-        f"2>>{shlex.quote(str(chatter))}"
-    )
-    try:
-        yield FnApiRunner(
-            SubprocessSDKEnvironment.from_command_string(command),
-            provision_info=_provision(options),
-        )
-    except Exception as error:
-        said = chatter.read_text(errors="replace") if chatter.exists() else ""
-        log.debug("the workers said:\n%s", said)
-        raise JobCrashedError(_obituary(error, said)) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-# Beam's options that storage goes by.
-_OF_STORAGE = (S3Options, GoogleCloudOptions, AzureOptions, HadoopFileSystemOptions)
-
-
-def _provision(options: PipelineOptions) -> ExtendedProvisionInfo:
-    """Hand the options of storage on to local workers, which Beam does on every other runner."""
-    info = beam_provision_api_pb2.ProvisionInfo(retrieval_token="none")  # noqa: S106
-    for kind in _OF_STORAGE:
-        chosen = options.view_as(kind).get_all_options(drop_default=True, current_only=True)
-        for name, value in chosen.items():
-            # A number would arrive as a float, which options do not parse.
-            told = str(value) if type(value) is int else value
-            info.pipeline_options.update({f"beam:option:{name}:v1": told})
-    return ExtendedProvisionInfo(info)
-
-
-# How the lines begin that Beam's and TensorFlow's loggers write on any good day.
-_CHATTER = ("INFO:", "WARNING:", "I0000", "W0000", "E0000")
-
-
-def _obituary(error: BaseException, said: str) -> str:
-    """Say why a job stopped, with the last of what its workers said that is not chatter."""
-    # Beam hands on a worker's exception as its whole traceback, in text; the last line says what.
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    reason = lines[-1].strip() if lines else type(error).__name__
-    if "Channel closed" in reason:
-        reason = "a worker process was killed, perhaps for want of memory (see --workers)"
-    words = [line for line in said.splitlines() if line and not line.startswith(_CHATTER)]
-    last = "\nlast words of the workers:\n" + "\n".join(words[-5:]) if words else ""
-    return f"the job stopped before its end: {reason}{last}\nrun the same command again to redo it"

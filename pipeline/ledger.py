@@ -1,11 +1,12 @@
 """The ledger: a commit record per batch, which is the truth about what a job has done."""
 
+import hashlib
 import itertools
 import json
 import posixpath
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -59,6 +60,9 @@ class Ledger:
         self._job = storage.join(output, LEDGER, "job.json")
         self._plan = storage.join(output, LEDGER, "plan.jsonl")
         self._masters = storage.join(output, LEDGER, "masters.json")
+        self._stop = storage.join(output, LEDGER, "stop")
+        self._pace = storage.join(output, LEDGER, "pace.json")
+        self._packages = storage.join(output, LEDGER, "packages.json")
         self._scratch = storage.join(output, SCRATCH)
 
     def job(self) -> dict[str, Any] | None:
@@ -77,12 +81,24 @@ class Ledger:
             raise LedgerError(f"{self._job} is not a ledger of format {FORMAT}")
         return job
 
-    def begin(self, job: dict[str, Any]) -> None:
-        """Start a job anew: forget earlier commit records, and write what it is."""
-        storage.delete_folder(self._folder)
+    def begin(self, job: dict[str, Any], specs: Iterable[BatchSpec], *, anew: bool) -> list[str]:
+        """Write what a job is and its plan, and give for each spec a reference by which `spec`
+        finds it.
+
+        Args:
+            job: what it is.
+            specs: what is left to do.
+            anew: whether to forget what was committed before.
+        """
         storage.delete_folder(self._scratch)
-        storage.delete(self._masters)
-        self._write(self._job, _json({"format": FORMAT, **job}))
+        for path in (self._stop, self._masters, self._packages):
+            storage.delete(path)
+        if anew:
+            storage.delete_folder(self._folder)
+        # The plan first: where a job stops between the two, its digest tells that they are not one.
+        references, digest = self._write_plan(specs)
+        self._write(self._job, _json({"format": FORMAT, **job, "plan_sha256": digest}))
+        return references
 
     def write_masters(self, found: dict[str, Any]) -> None:
         """Keep what hashing the masters again has shown."""
@@ -90,16 +106,56 @@ class Ledger:
 
     def masters(self) -> dict[str, Any] | None:
         """Read what `write_masters` kept; None where they have not been hashed again."""
-        if not storage.exists(self._masters):
-            return None
-        return json.loads(storage.read(self._masters))
+        return self._read(self._masters)
 
-    def write_plan(self, specs: Iterable[BatchSpec]) -> list[str]:
-        """Write the plan, and give for each spec a reference by which `spec` finds it."""
+    def write_packages(self, made: dict[str, Any]) -> None:
+        """Keep which packages have been made."""
+        self._write(self._packages, _json(made))
+
+    def packages(self) -> dict[str, Any] | None:
+        """Read what `write_packages` kept; None where none have been made."""
+        return self._read(self._packages)
+
+    def _read(self, path: str) -> dict[str, Any] | None:
+        return json.loads(storage.read(path)) if storage.exists(path) else None
+
+    def _write_plan(self, specs: Iterable[BatchSpec]) -> tuple[list[str], str]:
         lines = [f"{spec.to_json()}\n".encode() for spec in specs]
         starts = itertools.accumulate(map(len, lines), initial=0)
         storage.write(self._plan, lines, scratch=self._scratch)
-        return [f"{start} {len(line)}" for start, line in zip(starts, lines, strict=False)]
+        references = [f"{start} {len(line)}" for start, line in zip(starts, lines, strict=False)]
+        return references, hashlib.sha256(b"".join(lines)).hexdigest()
+
+    def plan(self) -> list[BatchSpec] | None:
+        """Read the plan that was written last; None where there is none that is the job's."""
+        job = self.job()
+        if job is None or not storage.exists(self._plan):
+            return None
+        data = storage.read(self._plan)
+        if hashlib.sha256(data).hexdigest() != job.get("plan_sha256"):
+            return None
+        return [BatchSpec.from_json(line.decode()) for line in data.splitlines()]
+
+    def write_pace(self) -> None:
+        """Keep how long the run took that is ending, for estimates."""
+        job = self.job() or {}
+        if "begun" in job:
+            seconds = round(time.time() - job["begun"], 3)
+            self._write(self._pace, _json({"pixels": job["pixels"], "seconds": seconds}))
+
+    def pace(self) -> float | None:
+        """Give the pixels a second of the last run; None where there was none."""
+        last = self._read(self._pace)
+        return None if last is None else last["pixels"] / max(last["seconds"], 0.001)
+
+    def stop(self) -> None:
+        """Ask the workers of this job to begin no other batch."""
+        self._write(self._stop, "")
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether they have been asked to."""
+        return storage.exists(self._stop)
 
     def spec(self, reference: str) -> str:
         """Read one spec of the plan, as its line of JSON."""
@@ -111,25 +167,45 @@ class Ledger:
     def commit(self, batch: Batch) -> list[Row]:
         """Write a batch's commit record, and give its rows."""
         rows = [row(record) for record in batch.records]
-        path = storage.join(self._folder, f"{batch.id}.json")
+        files = {file.path: {"bytes": file.size, "sha256": file.sha256} for file in batch.files}
+        self._write_record(batch.id, rows, files, self._made(batch))
+        return rows
+
+    def rewrite(self, record: dict[str, Any], rows: Sequence[Row]) -> None:
+        """Write a commit record, as `record` gives it, with other rows; for none, delete it."""
+        if rows:
+            self._write_record(record["batch"], rows, record["files"], record["made"])
+        else:
+            storage.delete(self._path(record["batch"]))
+
+    def _write_record(
+        self, batch: str, rows: Sequence[Row], files: dict[str, Any], made_of: dict[str, Any]
+    ) -> None:
+        path = self._path(batch)
         counts = Counter(made["status"] for made in rows)
         head = {
             "format": FORMAT,
-            "batch": batch.id,
+            "batch": batch,
             "counts": counts,
             "further": sum(made["page"] > 1 for made in rows),
-            "made": self._made(batch),
+            "made": made_of,
         }
         lines = ",\n".join(map(_json, rows))
-        files = {file.path: {"bytes": file.size, "sha256": file.sha256} for file in batch.files}
         text = f'{_json(head)[:-1]}{_ROWS}{lines}\n], "files": {_json(files)}}}\n'
         self._write(path, text)
-        return rows
+
+    def _path(self, batch: str) -> str:
+        return storage.join(self._folder, f"{batch}.json")
+
+    def has_committed(self, batches: Iterable[str]) -> set[str]:
+        """Say which of several batches, by their ids, are committed."""
+        paths = self.committed()
+        return {batch for batch in batches if self._path(batch) in paths}
 
     def _made(self, batch: Batch) -> dict[str, Any]:
         """Tell when and where a batch was made, which is no part of any row."""
         now = time.time()
-        path = storage.join(self._folder, f"{batch.id}.json")
+        path = self._path(batch.id)
         before = self.head(path).get("made", {}) if storage.exists(path) else {}
         return {
             "started": moment(now if batch.started is None else batch.started),
@@ -218,7 +294,12 @@ class FetchSpecs(beam.PTransform):
     def expand(self, references: beam.PCollection[str]) -> beam.PCollection[str]:
         """Read them."""
         ledger = Ledger(self.output)
-        return references | beam.Map(ledger.spec).with_output_types(str)
+
+        def fetch(reference: str) -> list[str]:
+            # What is left out now is not committed, and the next run of the job will do it.
+            return [] if ledger.is_stopping else [ledger.spec(reference)]
+
+        return references | beam.FlatMap(fetch).with_output_types(str)
 
 
 class Commit(beam.PTransform):

@@ -56,6 +56,10 @@ class Job:
         overwrite: whether another job's results in `output` may be replaced.
         packaging: which packages to make of the output, and how.
         signing: how derivatives are signed with content credentials; None if they are not.
+        retry: statuses whose records are done again.
+        only: keys, or globs of keys, that the run is confined to; none for all.
+        limit: most images of the run.
+        dry_run: whether to tell the plan alone.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
     """
@@ -89,6 +93,10 @@ class Job:
     signing: "Signing | None"
     digest: str
     facts: Mapping[str, Any]
+    retry: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    limit: int | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,6 +495,33 @@ OPTIONS: tuple[Option, ...] = (
         metavar=("CERT", "KEY"),
         help="sign derivatives with C2PA content credentials, by a certificate and its private "
         "key, two files in PEM",
+    ),
+    _option(
+        "--retry",
+        commands=_ARCHIVES,
+        action="append",
+        choices=("failed", "quarantined"),
+        help="do images again that failed or were quarantined; may be given twice",
+    ),
+    _option(
+        "--only",
+        commands=_ARCHIVES,
+        action="append",
+        metavar="KEY",
+        help="do just this image, or those that a glob matches; may be given several times",
+    ),
+    _option(
+        "--limit",
+        commands=_ARCHIVES,
+        type=whole(1),
+        metavar="N",
+        help="do at most so many of the images that are left",
+    ),
+    _option(
+        "--dry_run",
+        commands=_ARCHIVES,
+        action="store_true",
+        help="tell what is done and what is left, and do nothing",
     ),
     _option(
         "--overwrite",

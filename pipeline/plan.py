@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -82,6 +82,13 @@ def make_plan(
         StorageError: a folder cannot be listed.
     """
     sources, left_out = find_sources(archives, kind, columns)
+    return Plan(slice_sources(sources, budget, workers, sharded=sharded), left_out)
+
+
+def slice_sources(
+    sources: Sequence[Source], budget: Budget, workers: int = 1, *, sharded: bool = False
+) -> tuple[BatchSpec, ...]:
+    """Slice images into batches, as `make_plan` does those of archives."""
     pixels = _stated_pixels(sources)
     if not sharded:
         # At least eight batches for each worker, so that none waits long for the last one.
@@ -94,7 +101,21 @@ def make_plan(
         stop = start + len(taken)
         specs += _specs(taken, pixels[start:stop], budget)
         start = stop
-    return Plan(tuple(_dealt(specs, workers)), left_out)
+    return tuple(_dealt(specs, workers))
+
+
+def without(specs: Iterable[BatchSpec], done: Collection[str]) -> tuple[BatchSpec, ...]:
+    """Leave out the batches of specs that are done, by their ids."""
+    return tuple(left for spec in specs if (left := _without(spec, done)).sources)
+
+
+def _without(spec: BatchSpec, done: Collection[str]) -> BatchSpec:
+    batches = [batch for batch in spec.batches() if batch.id not in done]
+    if len(batches) == len(spec.cuts) + 1:
+        return spec
+    sources = tuple(record.source for batch in batches for record in batch.records)
+    ends = list(itertools.accumulate(map(len, batches)))[:-1]
+    return BatchSpec(sources, spec.pixels * len(sources) // len(spec.sources), tuple(ends))
 
 
 def _part(source: Source) -> tuple:

@@ -28,9 +28,11 @@ class Progress:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._seen: set[str] = set()
-        self._done = self._failed = 0
+        self._done = self._failed = self._before = 0
 
     def __enter__(self) -> "Progress":
+        self._look()
+        self._before = self._done  # by earlier runs, which say nothing of how fast this one is
         self._thread.start()
         return self
 
@@ -63,7 +65,7 @@ class Progress:
             if now - said >= _SAY_EVERY:
                 said = now
                 self._look()
-                rate = self._done / (now - started)
+                rate = (self._done - self._before) / (now - started)
                 log.info(
                     "%d of %d images, %d failed, %.1f images/s",
                     self._done,

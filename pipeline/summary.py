@@ -44,6 +44,7 @@ def _summary(job: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
         # How many pages a file has is known once it has been read.
         "planned": job.get("planned", 0) + sum(row["page"] > 1 for row in rows),
         **{status: counts[status] for status in STATUSES},
+        "gone": job.get("gone", 0),
         "warnings": sum(bool(row["warnings"]) for row in rows),
         "left_out": job.get("left_out", {}),
         "failures": dict(
@@ -121,6 +122,7 @@ class Summarise(beam.PTransform):
 
         def write(total: int) -> int:
             summarise(output)
+            Ledger(output).write_pace()
             return total
 
         return counts | beam.CombineGlobally(sum) | beam.Map(write)

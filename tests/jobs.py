@@ -1,6 +1,7 @@
 """Whole jobs in the test's own process: what no worker process is needed to show."""
 
 from pipeline import beam_options, cli, job
+from pipeline import run as runs
 
 IN_PROCESS = (
     *("--runner", "apache_beam.runners.portability.fn_api_runner.FnApiRunner"),
@@ -15,6 +16,6 @@ def run(command, *arguments, code=None):
     parser, commands = cli._parser()
     own = beam_options.add_to(commands[command])
     args = parser.parse_args([command, *map(str, arguments), *IN_PROCESS])
-    ended = job.run(job.make_job(args), beam_options.make(args, own))
+    ended = runs.run(job.make_job(args), beam_options.make(args, own))
     assert code in (None, ended.code), ended
     return ended

@@ -29,7 +29,8 @@ def evaluation(archive, tmp_path) -> job.Job:
 def test_pixels_never_cross_a_shuffle(evaluation):
     pipeline = beam.Pipeline(runner=FnApiRunner())
     plan = make_plan(evaluation.archives, Budget())
-    graph.build(pipeline, evaluation, Ledger(evaluation.output).write_plan(plan.specs))
+    references = Ledger(evaluation.output).begin({}, plan.specs, anew=True)
+    graph.build(pipeline, evaluation, references)
     proto = pipeline.to_runner_api()
     parts = proto.components
     batches = {

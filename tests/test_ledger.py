@@ -31,7 +31,7 @@ def test_a_commit_record_begins_with_how_many_images_went_which_way(tmp_path):
 
 def test_a_summary_is_made_of_names_that_are_not_text(tmp_path):
     ledger = Ledger(str(tmp_path))
-    ledger.begin({"planned": 3})
+    ledger.begin({"planned": 3}, [], anew=True)
     ledger.commit(batch())
     summary = summarise(str(tmp_path))
     assert (summary["planned"], summary[RESTORED], summary[FAILED]) == (3, 2, 1)
@@ -45,6 +45,6 @@ def test_a_summary_is_made_of_names_that_are_not_text(tmp_path):
 def test_a_plan_gives_each_spec_by_its_reference(tmp_path):
     ledger = Ledger(str(tmp_path))
     specs = [BatchSpec((Source(key, key, 1, 0.0),), 7) for key in ("a", BYTES, "\u00e9" * 300)]
-    references = ledger.write_plan(specs)
+    references = ledger.begin({}, specs, anew=True)
     assert [BatchSpec.from_json(ledger.spec(one)) for one in reversed(references)] == specs[::-1]
     assert len((tmp_path / "ledger" / "plan.jsonl").read_text().splitlines()) == 3

@@ -1,10 +1,15 @@
 """Packages of what a job has written, made of its ledger and its files once both are whole."""
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import apache_beam as beam
 
+from pipeline.ledger import Ledger
+from pipeline.packages import bag
 from pipeline.packages.bag import BAGIT
 from pipeline.packages.iiif import IIIF
 from pipeline.packages.package import Package, PackageError, Packaging
@@ -16,6 +21,18 @@ __all__ = ["FOLDERS", "PACKAGES", "MakePackages", "Package", "PackageError", "Pa
 PACKAGES: Mapping[str, Package] = {"premis": PREMIS, "iiif": IIIF, "bagit": BAGIT}
 
 FOLDERS = tuple(package.folder for package in PACKAGES.values() if package.folder)
+
+
+def are_made(packaging: Packaging) -> bool:
+    """Tell whether the packages that are asked for have been made, the same way."""
+    if not packaging.names:
+        return True
+    made = Ledger(packaging.output).packages() == _facts(packaging)
+    return made and ("bagit" not in packaging.names or bag.is_declared(packaging.root))
+
+
+def _facts(packaging: Packaging) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(packaging)))
 
 
 class MakePackages(beam.PTransform):
@@ -34,10 +51,18 @@ class MakePackages(beam.PTransform):
 
     def expand(self, summarised: beam.PCollection[int]) -> beam.PCollection[int]:
         """Wait for the one number that says that the summary is there, and give it on."""
+        packaging, facts = self.packaging, _facts(self.packaging)
+
+        def note(number: int) -> int:
+            Ledger(packaging.output).write_packages(facts)
+            return number
+
         done = summarised
         for name, package in PACKAGES.items():
-            if name in self.packaging.names:
-                done |= name.upper() >> _MakePackage(self.packaging, package)
+            if name == "bagit":  # which holds the note, and whose declaration tells of itself
+                done |= "Note" >> beam.Map(note).with_output_types(int)
+            if name in packaging.names:
+                done |= name.upper() >> _MakePackage(packaging, package)
         return done
 
 

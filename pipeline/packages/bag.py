@@ -52,9 +52,14 @@ def results_in(root: str) -> str | None:
     return None
 
 
+def is_declared(root: str) -> bool:
+    """Tell whether a folder says that it is a bag."""
+    return storage.exists(storage.join(root, DECLARATION))
+
+
 def undeclare(root: str) -> None:
     """Make a folder no bag, if it is one; its payload stays."""
-    if storage.exists(storage.join(root, DECLARATION)):
+    if is_declared(root):
         for name in TAG_FILES:
             storage.delete(storage.join(root, name))
 

@@ -1,0 +1,340 @@
+"""Run a job: what is left of it, one job at a time on one output, and say how it ended."""
+
+import json
+import logging
+import os
+import posixpath
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    StandardOptions,
+)
+
+from pipeline import packages, resume
+from pipeline.archive import ArchiveError, find_sources
+from pipeline.environment import environment, versions
+from pipeline.job import ExitCode, JobCrashedError, JobError
+from pipeline.ledger import FAILED, LEDGER, QUARANTINED, STATUSES, Ledger, LedgerError
+from pipeline.lock import Lock
+from pipeline.options import Job
+from pipeline.packages import bag
+from pipeline.plan import slice_sources, without
+from pipeline.progress import Progress
+from pipeline.resume import Left, find_left, selected, settle, state_of
+from pipeline.runner import execute
+from pipeline.summary import RESULTS
+from transforms import storage
+from transforms.record import BatchSpec, Source
+from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
+
+log = logging.getLogger("heliograph")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a job ended: its summary and exit code."""
+
+    summary: dict[str, Any]
+    code: ExitCode
+
+
+def run(job: Job, options: PipelineOptions) -> Result:
+    """Plan what is left of a job and run it to its end.
+
+    Raises:
+        JobError: the archive is missing or empty, or the output is not ours to write to.
+        JobCrashedError: a worker died, or records are unaccounted for.
+        LockedError: another job is working on the output.
+    """
+    ledger = Ledger(job.output)
+    try:
+        replacing = _may_write(ledger, job)
+        if job.dry_run:
+            return _tell_plan(ledger, job, _prepare(ledger, job, replacing=replacing))
+        # The whole output, not just the payload of a bag.
+        with Lock(job.packaging.root):
+            return _run(ledger, job, options, replacing=replacing)
+    except (ArchiveError, LedgerError) as error:
+        raise JobError(str(error)) from error
+    except storage.StorageError as error:
+        raise JobError(f"{error}; choose an output folder that can be written to") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """What a run is to do.
+
+    Attributes:
+        sources: all images asked for.
+        left_out: files that are no images, counted by extension.
+        left: what is left of the images.
+        specs: its batches.
+        state: digest of what planning saw, where the run covers the whole archive.
+        settles: whether the ledger is to be brought in line with what is left.
+    """
+
+    sources: Sequence[Source]
+    left_out: Mapping[str, int]
+    left: Left
+    specs: Sequence[BatchSpec]
+    state: str | None
+    settles: bool
+
+    @property
+    def planned(self) -> int:
+        """How many masters there are to be in the ledger at the end."""
+        return self.left.kept + len(self.left.sources)
+
+    @property
+    def pixels(self) -> int:
+        """How many there are to restore, roughly."""
+        return sum(spec.pixels for spec in self.specs)
+
+
+def _prepare(ledger: Ledger, job: Job, *, replacing: bool) -> _Prepared:
+    """Compare the archive with the ledger; nothing is written."""
+    found, left_out = find_sources(job.archives, job.shards, job.columns)
+    sources = selected(found, job.only)
+    if not sources:
+        raise ArchiveError(
+            f"--only {' '.join(job.only)} is none of the {len(found)} images of "
+            f"{', '.join(job.archives)}: give keys as metrics.parquet has them, or globs of them"
+        )
+    _check_names(sources, job.encoding)
+    _check_places(sources, job.packaging.root)
+    whole = not job.only and job.limit is None
+    state = state_of(sources) if whole else None
+    before = None if replacing else ledger.job()
+    if before and whole and not job.retry and before.get("state") == state:
+        planned = ledger.plan()
+        if planned is not None:  # the same archive as the last time: go on with the same plan
+            done = ledger.has_committed(batch.id for spec in planned for batch in spec.batches())
+            specs = without(planned, done)
+            rest = [source for spec in specs for source in spec.sources]
+            left = Left(sources=rest, kept=len(sources) - len(rest), counts=+Counter(new=len(rest)))
+            return _Prepared(
+                sources=sources,
+                left_out=left_out,
+                left=left,
+                specs=specs,
+                state=state,
+                settles=False,
+            )
+    left = Left(sources=sources, kept=0, counts=Counter(new=len(sources)))
+    if before:
+        left = find_left(ledger, sources, retry=job.retry, columns=job.columns, whole=not job.only)
+    if job.limit is not None:
+        left = left.limited(job.limit)
+    specs = slice_sources(left.sources, job.budget, job.workers, sharded=job.container is not None)
+    return _Prepared(
+        sources=sources, left_out=left_out, left=left, specs=specs, state=state, settles=True
+    )
+
+
+def _run(ledger: Ledger, job: Job, options: PipelineOptions, *, replacing: bool) -> Result:
+    todo = _prepare(ledger, job, replacing=replacing)
+    _say_left_out(todo.left_out)
+    resume.say(todo.left)
+    summary = None if replacing else _summary(ledger)
+    if summary is None or not _is_done(job, todo, summary):
+        bag.undeclare(job.packaging.root)
+        for folder in packages.FOLDERS:
+            storage.delete_folder(storage.join(job.output, folder))
+        if replacing:
+            _clear(job)
+        elif todo.settles:
+            settle(ledger, todo.left)
+            _drop_strays(ledger, job)
+        references = ledger.begin(_facts(job, todo, options), todo.specs, anew=replacing)
+        with Progress(ledger, todo.planned), _stopping_at_first_interrupt(ledger):
+            execute(job, options, references)
+        summary = _summary(ledger)
+        assert summary is not None, "the graph ends with it"
+    ledger.finish()
+    accounted = sum(summary[status] for status in STATUSES)
+    if ledger.is_stopping:
+        left = summary["planned"] - accounted
+        log.error("interrupted: %d images are left; run the same command again", left)
+        return Result(summary, ExitCode.INTERRUPTED)
+    if summary["planned"] != accounted:
+        raise JobCrashedError(
+            f"{summary['planned']} images were planned but {accounted} are accounted for in "
+            f"{job.output}; run the same command again"
+        )
+    return Result(summary, _code(summary))
+
+
+def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any]:
+    """Give what the ledger is to say of a job."""
+    return {
+        "digest": job.digest,
+        "job": {**job.facts, "archives": list(job.archives)},
+        "planned": todo.planned,
+        "gone": len(todo.left.gone),
+        "left_out": todo.left_out,
+        "versions": versions(),
+        "environment": environment(options.view_as(StandardOptions).runner, job.operator),
+        "state": todo.state,
+        "begun": time.time(),
+        "pixels": todo.pixels,
+    }
+
+
+def _is_done(job: Job, todo: _Prepared, summary: dict[str, Any]) -> bool:
+    """Tell whether there is nothing to do: all is committed, summed up and packed."""
+    accounted = sum(summary[status] for status in STATUSES)
+    return (
+        not (todo.left.sources or todo.settles or job.verify_masters)
+        and summary["planned"] == accounted == todo.planned + summary["further_pages"]
+        and packages.are_made(job.packaging)
+    )
+
+
+def _code(summary: dict[str, Any]) -> ExitCode:
+    if summary.get("masters", {}).get("changed"):
+        return ExitCode.FIXITY
+    clean = summary[FAILED] == summary[QUARANTINED] == 0
+    return ExitCode.OK if clean else ExitCode.INCOMPLETE
+
+
+def _may_write(ledger: Ledger, job: Job) -> bool:
+    """Make sure that what is in the output may be written over; say whether it must go first."""
+    before, root = ledger.job(), job.packaging.root
+    if before is None:
+        if storage.is_local(root):
+            taken = os.path.isdir(root) and bool(os.listdir(root))
+        else:
+            taken = any(True for _ in storage.list_folder(root))
+        if not taken:
+            return False
+        if bag.results_in(root) is None:
+            raise LedgerError(
+                f"the output {root} is not empty and no earlier job of ours: "
+                "choose a new or empty folder"
+            )
+        if not job.overwrite:
+            raise LedgerError(
+                f"the output {root} holds results "
+                + ("that are no bag" if "bagit" in job.packaging.names else "as a bag")
+                + ": ask for the same as before, choose another folder, or say --overwrite"
+            )
+        return True
+    if before.get("digest") == job.digest:
+        return False  # the same job writes the same bytes to the same places
+    a_demo_again = before.get("job", {}).get("command") == job.command == "demo"
+    if not job.overwrite and not a_demo_again:
+        raise LedgerError(
+            f"the output {job.output} holds the results of another job "
+            "(other model, recipe, seed or encoding): choose another folder, or say --overwrite"
+        )
+    return True
+
+
+def _clear(job: Job) -> None:
+    """Delete what another job has written, wherever in the output it is."""
+    before = bag.results_in(job.packaging.root) or job.output
+    for folder in FOLDERS:
+        storage.delete_folder(storage.join(before, folder))
+    if before != job.output:
+        for name in RESULTS:
+            storage.delete(storage.join(before, name))
+        for folder in (*packages.FOLDERS, LEDGER):  # by which it is known, last
+            storage.delete_folder(storage.join(before, folder))
+
+
+def _summary(ledger: Ledger) -> dict[str, Any] | None:
+    """Read the summary that was written last; None where there is none."""
+    path = storage.join(ledger.output, "summary.json")
+    if not storage.exists(path):
+        return None
+    try:
+        return json.loads(storage.read(path))
+    except ValueError:
+        return None
+
+
+def _drop_strays(ledger: Ledger, job: Job) -> None:
+    """Delete files of several images that no commit record knows: batches may be cut anew."""
+    committed = {posixpath.basename(path).partition(".")[0] for path in ledger.committed()}
+    for folder in SHARED if job.container else (FIELDS,):
+        for file in storage.list_if_there(storage.join(job.output, folder)):
+            if posixpath.basename(file.path).partition(".")[0] not in committed:
+                storage.delete(file.path)
+
+
+@contextmanager
+def _stopping_at_first_interrupt(ledger: Ledger) -> Iterator[None]:
+    """At a first Ctrl-C finish the batches under way, at a second end at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        log.warning("stopping once the batches under way are done; once more, and it is at once")
+        ledger.stop()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _tell_plan(ledger: Ledger, job: Job, todo: _Prepared) -> Result:
+    """Tell what a run would do, on standard output."""
+    left = todo.left
+    lines = {
+        "images in the archive": len(todo.sources),
+        "done already": left.kept,
+        **{f"to do: {reason}": count for reason, count in left.counts.items()},
+        "gone from the archive": len(left.gone),
+        "batches to do": sum(len(spec.cuts) + 1 for spec in todo.specs),
+        "bytes to read": sum(source.held for source in left.sources),
+        "pixels to restore, roughly": todo.pixels,
+    }
+    width = max(map(len, lines))
+    for name, count in lines.items():
+        print(f"{name:{width}}  {count:,}")
+    if pace := ledger.pace():
+        print(f"{'at the last pace':{width}}  {timedelta(seconds=round(todo.pixels / pace))}")
+    return Result({}, ExitCode.OK)
+
+
+def _check_names(sources: Iterable[Source], encoding: Encoding) -> None:
+    """Refuse an archive in which two masters' derivatives would have one name."""
+    taken: dict[str, str] = {}
+    for source in sources:
+        name = encoding.name(source)
+        if name in taken:
+            raise ArchiveError(
+                f"{taken[name]} and {source.key} would both be written as {name}: "
+                "choose another --image_format"
+            )
+        taken[name] = source.key
+
+
+def _check_places(sources: Iterable[Source], output: str) -> None:
+    """Refuse masters inside the output, where a list may lead."""
+    inside = output.rstrip("/") + "/"
+    for source in sources:
+        if source.path.startswith(inside):
+            raise ArchiveError(
+                f"{source.path} lies inside the output {output}; masters are never written "
+                "to: choose a folder outside it"
+            )
+
+
+def _say_left_out(left_out: Mapping[str, int]) -> None:
+    if left_out:
+        listed = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+        log.warning("left out, being no images we read: %s", listed)

@@ -1,0 +1,123 @@
+"""Run the graph of a job: on the local runner with worker processes of our own, or on any other."""
+
+import logging
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import (
+    AzureOptions,
+    DirectOptions,
+    GoogleCloudOptions,
+    HadoopFileSystemOptions,
+    PipelineOptions,
+    S3Options,
+    StandardOptions,
+)
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.runners.runner import PipelineResult
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from pipeline import graph
+from pipeline.job import JobCrashedError, JobError
+from pipeline.options import Job
+from transforms import storage
+
+log = logging.getLogger("heliograph")
+
+
+def execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> None:
+    """Run the graph of a job to its end, on the batch specs that are referred to.
+
+    Raises:
+        JobError: the runner cannot do what is asked.
+        JobCrashedError: it stopped before its end.
+    """
+    name = options.view_as(StandardOptions).runner
+    local = name in (None, "DirectRunner", "FnApiRunner")
+    if not local and str(job.facts.get("model")).endswith(".keras"):
+        raise JobError(f"{name} cannot run a .keras file: export it to a SavedModel first")
+    options.view_as(DirectOptions).direct_num_workers = job.workers
+    with _local_runner(options) if local else nullcontext(name) as runner:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        graph.build(pipeline, job, references)
+        result = pipeline.run()
+        result.wait_until_finish()
+        _say_retries(result)
+
+
+def _say_retries(result: PipelineResult) -> None:
+    """Say how often workers had to try again, which only their own logs tell."""
+    wanted = MetricsFilter().with_namespace("heliograph").with_name(storage.RETRIES_NAME)
+    counters = result.metrics().query(wanted)["counters"]
+    retries = sum(counter.committed or 0 for counter in counters)
+    if retries:
+        log.warning("storage: %d calls were tried again", retries)
+
+
+@contextmanager
+def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
+    """Give the FnApiRunner with worker processes whose chatter goes to a file until they crash."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for library in ("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        # A worker has one core; libraries that think otherwise spend it on waiting for each other.
+        os.environ.setdefault(library, "1")
+    folder = Path(tempfile.mkdtemp(prefix="heliograph-"))
+    chatter = folder / "workers.log"
+    # Beam's own multi_processing mode breaks on a path of Python with a space in it. exec leaves
+    # no shell between the runner and its worker.
+    command = (
+        f"exec {shlex.quote(sys.executable)} -m pipeline.worker 2>>{shlex.quote(str(chatter))}"
+    )
+    try:
+        yield FnApiRunner(
+            SubprocessSDKEnvironment.from_command_string(command),
+            provision_info=_provision(options),
+        )
+    except Exception as error:
+        said = chatter.read_text(errors="replace") if chatter.exists() else ""
+        log.debug("the workers said:\n%s", said)
+        raise JobCrashedError(_obituary(error, said)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# Beam's options that storage goes by.
+_OF_STORAGE = (S3Options, GoogleCloudOptions, AzureOptions, HadoopFileSystemOptions)
+
+
+def _provision(options: PipelineOptions) -> ExtendedProvisionInfo:
+    """Hand the options of storage on to local workers, which Beam does on every other runner."""
+    info = beam_provision_api_pb2.ProvisionInfo(retrieval_token="none")  # noqa: S106
+    for kind in _OF_STORAGE:
+        chosen = options.view_as(kind).get_all_options(drop_default=True, current_only=True)
+        for name, value in chosen.items():
+            # A number would arrive as a float, which options do not parse.
+            told = str(value) if type(value) is int else value
+            info.pipeline_options.update({f"beam:option:{name}:v1": told})
+    return ExtendedProvisionInfo(info)
+
+
+# How the lines begin that Beam's and TensorFlow's loggers write on any good day.
+_CHATTER = ("INFO:", "WARNING:", "I0000", "W0000", "E0000")
+
+
+def _obituary(error: BaseException, said: str) -> str:
+    """Say why a job stopped, with the last of what its workers said that is not chatter."""
+    # Beam hands on a worker's exception as its whole traceback, in text; the last line says what.
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    reason = lines[-1].strip() if lines else type(error).__name__
+    if "Channel closed" in reason:
+        reason = "a worker process was killed, perhaps for want of memory (see --workers)"
+    words = [line for line in said.splitlines() if line and not line.startswith(_CHATTER)]
+    last = "\nlast words of the workers:\n" + "\n".join(words[-5:]) if words else ""
+    return f"the job stopped before its end: {reason}{last}\nrun the same command again to redo it"

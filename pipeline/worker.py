@@ -1,0 +1,33 @@
+"""A worker process of the local runner: Beam's own, that dies with the job that started it.
+
+python -m pipeline.worker
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from apache_beam.runners.worker import sdk_worker_main
+
+_LOOK_EVERY = 0.5  # seconds
+
+
+def _die_with(parent: int) -> None:
+    # Beam's worker waits for ever for a driver that was killed, with its model in memory.
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY)
+    os._exit(1)
+
+
+def main() -> None:
+    """Run until the driver says that it is enough, or is gone."""
+    # Ctrl-C goes to all processes of a terminal; workers are to finish what they are at.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    sdk_worker_main.main(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
