@@ -139,7 +139,7 @@ def test_a_notice_says_that_the_second_image_is_made_by_an_algorithm(output):
 
 def test_what_is_quarantined_is_not_published(output, tmp_path):
     ledger = Ledger(str(tmp_path))
-    ledger.begin(Ledger(str(output)).job() | {"format": 1})
+    ledger.begin(Ledger(str(output)).job() | {"format": 1}, [], anew=True)
     quarantined = [dict(row) for row in Ledger(str(output)).rows() if row["derivative"]]
     quarantined[0]["status"] = QUARANTINED
     record = {"format": 1, "batch": "b", "counts": {}, "rows": quarantined}
