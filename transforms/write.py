@@ -110,7 +110,7 @@ def _page(record: Record, known: str | None) -> codec.Page:
 
 
 def _size(record: Record) -> tuple[int, int]:
-    height, width = record.image.shape[:2]
+    height, width = (record.image if record.restored is None else record.restored).shape[:2]
     return width, height
 
 
