@@ -158,8 +158,9 @@ def _clipped(image: Restored) -> float:
 def _is(pixels: np.ndarray, level: int) -> np.ndarray:
     """Tell which pixels have a level in all channels."""
     result = pixels[..., 0] == level
-    for channel in range(1, pixels.shape[-1]):
-        result &= pixels[..., channel] == level
+    if result.any():
+        for channel in range(1, pixels.shape[-1]):
+            result &= pixels[..., channel] == level
     return result
 
 
