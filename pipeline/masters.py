@@ -28,8 +28,8 @@ def check_masters(
     """
     with OpenShard(columns) as shard:
         for row in rows:
-            if row["source_sha256"] is None:
-                continue  # it could not be read the first time either
+            if row["source_sha256"] is None or row["page"] > 1:
+                continue  # it could not be read the first time either, or is one file with page 1
             before = row["source_sha256"]
             try:
                 now = _sha256(row, shard)

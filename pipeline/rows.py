@@ -103,6 +103,7 @@ COLUMNS: tuple[Column, ...] = (
     _derivative("derivative_bytes", _whole, lambda one: one.size),
     _derivative("derivative_sha256", _text, lambda one: one.sha256),
     _derivative("derivative_format", _text, lambda one: one.format),
+    _derivative("derivative_compression", _text, lambda one: one.compression),
     _derivative("width", _whole, lambda one: one.width),
     _derivative("height", _whole, lambda one: one.height),
     _derivative("shard", _text, lambda one: one.shard),

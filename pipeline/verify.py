@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pipeline import masters
 from pipeline.fixity import Digest, digest
 from pipeline.ledger import LEDGER, QUARANTINED, Ledger, LedgerError, Row
+from pipeline.packages.bag import results_in
 from transforms import codec, storage
 from transforms.scratch import Buffer
 from transforms.shards import FORMATS, USUAL_COLUMNS, Columns, OpenShard, members
@@ -98,7 +99,7 @@ def verify(
     """Hold an output to its ledger.
 
     Args:
-        output: the output folder of a job that has ended.
+        output: the output folder of a job that has ended, or the bag that it is.
         deep: whether to decode every derivative and every mask as well.
         with_masters: whether to hash the masters as well.
         threads: files that are read at a time.
@@ -110,11 +111,12 @@ def verify(
         LedgerError: there is no ledger.
         StorageError: a folder cannot be listed.
     """
-    ledger = Ledger(output)
+    results = results_in(output)
+    ledger = Ledger(results or output)
     job = ledger.job()
-    if job is None:
+    if results is None or job is None:
         raise LedgerError(f"{output} is no output of a job: it has no {LEDGER}/job.json")
-    listed = _listed(output)
+    listed = _listed(results)
     paths = sorted(ledger.committed())
     columns = Columns(**job["job"]["columns"]) if "columns" in job.get("job", {}) else USUAL_COLUMNS
     checked = Checked()
@@ -135,7 +137,7 @@ def verify(
     if checked.counts["rows"] != planned and not _has(checked, BROKEN):
         reason = f"{planned} images are planned and {checked.counts['rows']} are committed"
         checked.findings.append(Finding(UNCOMMITTED, LEDGER, (), reason))
-    return _summary(output, checked, masters.tell(found) if with_masters else None)
+    return _summary(results, checked, masters.tell(found) if with_masters else None)
 
 
 def _has(checked: Checked, kind: str) -> bool:
@@ -199,7 +201,7 @@ def _check_batch(ledger: Ledger, listed: Mapping[str, int], deep: bool, path: st
         checked.findings.append(Finding(BROKEN, name, (), str(error)))
         return checked
     rows = record["rows"]
-    checked.counts["rows"] = len(rows)
+    checked.counts["rows"] = sum(row["page"] == 1 for row in rows)
     for expected in _expected(rows, record.get("files", {})):
         checked.known.add(expected.path)
         checked.counts[expected.counted] += 1
@@ -213,7 +215,7 @@ def _check_batch(ledger: Ledger, listed: Mapping[str, int], deep: bool, path: st
     damaged = {finding.path for finding in checked.findings}
     for shard in {row["shard"] for row in rows if row["shard"] is not None}:
         held = [row for row in rows if row["shard"] == shard]
-        checked.counts["derivatives"] += len(held)
+        checked.counts["derivatives"] += len({row["member"] for row in held})
         checked.counts["masks"] += sum(row["mask"] is not None for row in held)
         for folder, columns in _IN_SHARDS.items():
             name = f"{folder}/{shard}"
@@ -226,17 +228,23 @@ def _check_batch(ledger: Ledger, listed: Mapping[str, int], deep: bool, path: st
 def _expected(rows: Iterable[Row], files: Mapping[str, Any]) -> Iterator[Expected]:
     """Give the files of a commit record: those of one image, and those of several."""
     rows = list(rows)
+    pages: dict[str, list[str]] = {}
+    for row in rows:
+        if row["derivative"] is not None:
+            pages.setdefault(row["derivative"], []).append(row["key"])
     for row in rows:
         if row["derivative"] is None or row["shard"] is not None:
             continue
-        apart = row["status"] == QUARANTINED
-        yield Expected(
-            f"{QUARANTINE if apart else IMAGES}/{row['derivative']}",
-            row["derivative_bytes"],
-            row["derivative_sha256"],
-            (row["key"],),
-            "quarantined" if apart else "derivatives",
-        )
+        if row["derivative"] in pages:  # the first of its pages
+            of_pages = pages.pop(row["derivative"])
+            apart = row["status"] == QUARANTINED
+            yield Expected(
+                f"{QUARANTINE if apart else IMAGES}/{row['derivative']}",
+                row["derivative_bytes"],
+                row["derivative_sha256"],
+                tuple(of_pages),
+                "quarantined" if apart else "derivatives",
+            )
         if row["mask"] is not None:
             path = f"{MASKS}/{row['mask']}"
             yield Expected(path, row["mask_bytes"], row["mask_sha256"], (row["key"],), "masks")
@@ -291,7 +299,10 @@ def _members(
 ) -> list[Finding]:
     """Hold the images in a shard to their digests, one by one."""
     name_column, digest_column = columns
-    wanted = {row[name_column]: row for row in rows if row[name_column] is not None}
+    wanted: dict[str, list[Row]] = {}
+    for row in rows:  # several, of the pages of one file
+        if row[name_column] is not None:
+            wanted.setdefault(row[name_column], []).append(row)
     if not wanted:
         return []
     file = storage.join(output, path)
@@ -300,28 +311,28 @@ def _members(
     try:
         with OpenShard(USUAL_COLUMNS) as shard:
             for member, _ in members(file, FORMATS[kind]):
-                row = wanted.get(member.name)
-                if row is None:
+                pages = wanted.pop(member.name, None)
+                if pages is None:
                     continue
-                where, keys = f"{path}#{member.name}", (row["key"],)
+                where, keys = f"{path}#{member.name}", tuple(row["key"] for row in pages)
                 try:
                     data = shard.get(file, member).encoded or b""
                 except ShardError as error:
                     findings.append(Finding(BROKEN, where, keys, str(error)))
-                    del wanted[member.name]
                     continue
-                del wanted[member.name]
-                now = sha256(data).hexdigest()
-                if now != row[digest_column]:
-                    reason = f"its SHA-256 is {now}, not {row[digest_column]}"
+                now, before = sha256(data).hexdigest(), pages[0][digest_column]
+                if now != before:
+                    reason = f"its SHA-256 is {now}, not {before}"
                     findings.append(Finding(CHANGED, where, keys, reason))
                 elif deep:
                     findings += _broken(data, where, keys)
     except (ShardError, OSError) as error:
         log.debug("%s cannot be listed: %s", path, error)
     return findings + [
-        Finding(MISSING, f"{path}#{name}", (row["key"],), "it is not in its shard")
-        for name, row in wanted.items()
+        Finding(
+            MISSING, f"{path}#{name}", tuple(row["key"] for row in held), "it is not in its shard"
+        )
+        for name, held in wanted.items()
     ]
 
 

@@ -84,6 +84,7 @@ def test_a_row_tells_what_the_master_was_and_what_was_written(job):
         "derivative_bytes": derivative.stat().st_size,
         "derivative_sha256": hashlib.sha256(derivative.read_bytes()).hexdigest(),
         "derivative_format": "JPEG",
+        "derivative_compression": "JPEG 4:4:4",
         "width": 300,
         "height": 420,
         "shard": None,

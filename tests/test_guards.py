@@ -16,6 +16,7 @@ from skimage.measure import block_reduce
 from models import saved_model
 from pipeline.job import JobError
 from pipeline.options import OPTIONS
+from pipeline.verify import verify
 from tests.jobs import run
 from tests.photographs import TEN, noisy, sixteen
 from transforms import colour, tiling
@@ -275,6 +276,37 @@ def test_what_trips_a_guard_is_quarantined_and_the_rest_is_not(
     again = tmp_path / "again"
     next_one = run("convert", output, again, code=0).summary
     assert next_one["planned"] == 3, "what is quarantined is no archive for the next job"
+
+
+def test_a_page_that_trips_a_guard_takes_its_file_with_it(tmp_path, photographs, models):
+    archive, output = tmp_path / "archive", tmp_path / "out"
+    archive.mkdir()
+    light = Image.fromarray(photographs["coffee"]).convert("L")
+    dark = Image.new("L", light.size, 2)
+    light.save(archive / "album.tif", save_all=True, append_images=[dark, light])
+    light.save(archive / "light.tif", save_all=True, append_images=[light])
+    job = ("restore", archive, output, "--model", models / "colour_in_the_light")
+    summary = run(*job, code=3).summary
+    assert (summary["planned"], summary["restored"], summary["quarantined"]) == (5, 2, 3)
+    assert sorted(path.name for path in (output / "images").iterdir()) == ["light.tif"]
+    with Image.open(output / "quarantine" / "album.tif") as album:
+        assert album.n_frames == 3
+    reasons = {line["key"]: line["message"] for line in read_lines(output / "failures.jsonl")}
+    assert sorted(reasons) == ["album.tif", "album.tif#page=2", "album.tif#page=3"]
+    assert reasons["album.tif#page=2"].startswith("gray: ")
+    assert reasons["album.tif"].startswith("page 2 of its file: gray: ")
+    found = verify(str(output), deep=True, with_masters=True)
+    assert found["sound"]
+    assert (found["counts"]["quarantined"], found["counts"]["derivatives"]) == (1, 1)
+    assert found["masters"]["unchanged"] == 2
+    data = bytearray((output / "quarantine" / "album.tif").read_bytes())
+    data[-5] ^= 8
+    (output / "quarantine" / "album.tif").write_bytes(data)
+    (finding,) = verify(str(output))["findings"]
+    assert finding["keys"] == sorted(reasons)
+    again = run(*job, "--output_format", "tfrecord", "--overwrite", code=3).summary
+    assert (again["restored"], again["quarantined"]) == (2, 3)
+    assert verify(str(output), deep=True)["sound"]
 
 
 def test_thresholds_are_part_of_what_a_job_is(tmp_path, photographs, models):

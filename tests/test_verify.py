@@ -135,6 +135,16 @@ def test_what_is_not_committed_and_what_is_no_commit_record_is_said(outputs, tmp
         verify(str(tmp_path))
 
 
+def test_a_bag_is_verified_as_what_it_holds(outputs, tmp_path):
+    output = tmp_path / "bag"
+    run("degrade", outputs["archive"], output, *RECIPE, "--package", "bagit", code=0)
+    assert verify(str(output))["sound"]
+    flip(output / "data" / "images" / "rocket.png")
+    found = verify(str(output))
+    assert found["output"] == str(output / "data")
+    assert [one["path"] for one in found["findings"]] == ["images/rocket.png"]
+
+
 def test_deep_decodes_what_is_as_it_was_written(outputs, tmp_path):
     """A derivative that was written broken has the digest that it was written with."""
     archive, output = tmp_path / "archive", tmp_path / "out"

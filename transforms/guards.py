@@ -158,8 +158,9 @@ def _clipped(image: Restored) -> float:
 def _is(pixels: np.ndarray, level: int) -> np.ndarray:
     """Tell which pixels have a level in all channels."""
     result = pixels[..., 0] == level
-    for channel in range(1, pixels.shape[-1]):
-        result &= pixels[..., channel] == level
+    if result.any():
+        for channel in range(1, pixels.shape[-1]):
+            result &= pixels[..., channel] == level
     return result
 
 
@@ -271,7 +272,7 @@ GUARDS: dict[str, Guard] = {
     "finite": Guard(_not_finite, 0.0, "share of samples that are NaN or infinite"),
     "unchanged": Guard(_changed, 0.0, "share of changed pixels", on=False, least=True),
     "changed": Guard(_changed_outside, 1.0, "share of changed pixels, missing ones apart"),
-    "clipping": Guard(_clipped, 0.05, "share of pixels that became black or white, from afar"),
+    "clipping": Guard(_clipped, 0.02, "share of pixels that became black or white, from afar"),
     "luminance": Guard(_drift, 1.0, "mean absolute change of L*"),
     "gray": Guard(_chroma, 0.5, "chroma C* that 1 % of the pixels exceed", least=True),
     "seams": Guard(_seam, 2.0, "step along a seam between tiles, in % of white"),

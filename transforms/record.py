@@ -233,6 +233,7 @@ class Derivative:
         width: in pixels; None where the image was passed on and does not say.
         height: likewise.
         format: a key of `codec.FORMATS`; None likewise.
+        compression: as the file states it; None likewise.
         shard: name of the file that holds it, below the output's shards folder, if one does.
         member: what that file calls it.
         signed: whether it holds content credentials.
@@ -244,6 +245,7 @@ class Derivative:
     width: int | None
     height: int | None
     format: str | None = None
+    compression: str | None = None
     shard: str | None = None
     member: str | None = None
     signed: bool = False

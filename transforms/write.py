@@ -11,6 +11,7 @@ import apache_beam as beam
 import numpy as np
 
 from transforms import codec, scratch, storage
+from transforms.codec.compression import compression_of
 from transforms.pages import fold, unfold
 from transforms.record import Batch, Derivative, MaskFile, Record, SharedFile, Source
 from transforms.scratch import Buffer
@@ -110,7 +111,7 @@ def _page(record: Record, known: str | None) -> codec.Page:
 
 
 def _size(record: Record) -> tuple[int, int]:
-    height, width = record.image.shape[:2]
+    height, width = (record.image if record.restored is None else record.restored).shape[:2]
     return width, height
 
 
@@ -147,7 +148,16 @@ def _encoded(
         alpha=None,
         reference=None,
         restored=None,
-        derivative=Derivative(name, len(data), digest, width, height, form, signed=signed),
+        derivative=Derivative(
+            name,
+            len(data),
+            digest,
+            width,
+            height,
+            form,
+            compression=compression_of(data, form),
+            signed=signed,
+        ),
     )
 
 
