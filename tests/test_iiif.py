@@ -176,10 +176,15 @@ def test_shards_cannot_be_shown_and_that_is_said_before_anything_is_done(photos,
     assert not (tmp_path / "out").exists()
 
 
-def test_without_an_address_that_of_this_machine_is_taken_and_said(photos, tmp_path, caplog):
-    run("degrade", photos, tmp_path / "out", "--recipe", "grayscale", "--package", "iiif")
+def test_without_an_address_that_of_this_machine_is_taken_and_said(tmp_path, caplog):
+    command = ("convert", tmp_path / "no archive", tmp_path / "out", "--package", "iiif")
+    with pytest.raises(JobError, match="nothing in the archive"):
+        run(*command)
     assert "begin with http://localhost:8000: say --iiif_base" in caplog.text
-    assert load(tmp_path / "out" / "iiif" / "collection.json")["id"].startswith("http://localhost")
+    caplog.clear()
+    with pytest.raises(JobError, match="nothing in the archive"):
+        run(*command, "--iiif_base", BASE)
+    assert "localhost" not in caplog.text
 
 
 @pytest.mark.parametrize(
