@@ -56,7 +56,7 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
         batches |= "Restore" >> Restore(handler, job.tile)
     _ = (
         batches
-        | "Measure" >> Measure(job.metrics)
+        | "Measure" >> Measure(job.metrics, job.lpips)
         | "Write" >> Write(job.output, job.encoding, job.container)
         | "Commit" >> Commit(job.output)
         | "Summarise" >> Summarise(job.output)

@@ -35,9 +35,10 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from models import comparison
 from models.contract import ContractError
 from models.description import flag
-from models.saved_model import resolve_precision
+from models.saved_model import digest, resolve_precision
 from pipeline import graph
 from pipeline.archive import ArchiveError, archive_root
 from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
@@ -48,6 +49,7 @@ from pipeline.serving import Served, serve
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
 from transforms.metrics import NONE, MetricError, choose
+from transforms.metrics.perceptual import Lpips
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
@@ -102,6 +104,7 @@ def make_job(args: argparse.Namespace) -> Job:
         )
         output_format = getattr(args, "output_format", FOLDER)
         container = None if output_format == FOLDER else output_format
+        lpips = _find_lpips(args)
         metrics = choose(getattr(args, "metrics", NONE), reference=recipe is not None)
         budget = Budget(
             args.batch_size or (SHARD_SIZE if container else BATCH_SIZE),
@@ -117,6 +120,7 @@ def make_job(args: argparse.Namespace) -> Job:
             "recipe": None if recipe is None else recipe.canonical,
             "seed": getattr(args, "seed", 0) if recipe else None,
             "metrics": list(metrics),
+            "lpips_sha256": lpips.sha256 if lpips else None,
             "image_format": encoding.format,
             "quality": encoding.quality,
             "max_pixels": max_pixels,
@@ -148,6 +152,7 @@ def make_job(args: argparse.Namespace) -> Job:
         recipe=recipe,
         seed=getattr(args, "seed", 0),
         metrics=metrics,
+        lpips=lpips,
         encoding=encoding,
         container=container,
         shards=args.format,
@@ -159,6 +164,18 @@ def make_job(args: argparse.Namespace) -> Job:
         digest=_digest(facts),
         facts=facts,
     )
+
+
+def _find_lpips(args: argparse.Namespace) -> Lpips | None:
+    """Check the model for LPIPS, if one is given."""
+    path = getattr(args, "lpips", None)
+    if path is None:
+        return None
+    trust = getattr(args, "trust_model", False)
+    with storage.local_folder(path) as folder:
+        comparison.describe(Path(folder), trust=trust)
+        sha256 = digest(Path(folder))
+    return Lpips(os.path.abspath(path) if storage.is_local(path) else path, sha256, trust)
 
 
 def _digest(facts: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from models.contract import Contract
     from models.saved_model import Precision
     from pipeline.plan import Budget
+    from transforms.metrics.perceptual import Lpips
     from transforms.recipe import Recipe
     from transforms.shards import Columns
     from transforms.write import Encoding
@@ -38,6 +39,7 @@ class Job:
         recipe: what to damage the images by, if anything.
         seed: of the recipe's randomness.
         metrics: names of the scores to take.
+        lpips: a model for LPIPS, to take that as well.
         encoding: of the derivatives.
         container: what they are written into, a key of `shards.writers.WRITERS`; None for a folder.
         shards: the kind of shards that all files are taken for; None to go by their names.
@@ -64,6 +66,7 @@ class Job:
     recipe: "Recipe | None"
     seed: int
     metrics: tuple[str, ...]
+    lpips: "Lpips | None"
     encoding: "Encoding"
     container: str | None
     shards: str | None
@@ -291,6 +294,13 @@ OPTIONS: tuple[Option, ...] = (
         metavar="NAMES",
         help="scores to take, joined by commas: names of docs/metrics.md, or default, colour, all "
         "or none (default: %(default)s)",
+    ),
+    _option(
+        "--lpips",
+        commands=RECIPE_COMMANDS,
+        metavar="PATH",
+        help="SavedModel that computes LPIPS, to take that as well: two float32 images "
+        "(1, height, width, 3) from 0 to 1 in, one number out",
     ),
     _option(
         "--image_format",
