@@ -2,12 +2,13 @@
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
+from transforms import metadata
 from transforms.codec import pillow
 from transforms.codec.form import (
     DEFAULT_MAX_PIXELS,
@@ -18,6 +19,7 @@ from transforms.codec.form import (
     Stated,
     check_size,
 )
+from transforms.metadata import Provenance
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -103,8 +105,10 @@ def encode(
     *,
     name: str | None = None,
     quality: int = DEFAULT_QUALITY,
+    made: Provenance | None = None,
+    warnings: list[str] | None = None,
 ) -> bytes:
-    """Encode a derivative as its master was, with the master's metadata.
+    """Encode a derivative as its master was, with the master's metadata made true of it.
 
     Args:
         form: of the master.
@@ -112,6 +116,8 @@ def encode(
         alpha: [H, W] of the same type.
         name: the format, a key of `FORMATS`; None for the master's own.
         quality: of JPEG and lossy WebP, 1-100.
+        made: how it was made, to be said in its XMP where the format holds any.
+        warnings: a list to add to what of the metadata cannot be read or held.
 
     Raises:
         CodecError: the format cannot hold these pixels.
@@ -122,7 +128,13 @@ def encode(
         raise CodecError(f"{name} cannot hold 16 bits; choose another --image_format")
     if alpha is not None and not known.alpha:
         raise CodecError(f"{name} cannot hold transparency; choose another --image_format")
-    return pillow.encode(form, pixels, alpha, name, quality)
+    height, width = pixels.shape[:2]
+    said: list[str] = [] if warnings is None else warnings
+    blocks, troubles = metadata.amended(
+        form.metadata, width, height, made if name in metadata.HOLDING else None
+    )
+    said += troubles
+    return pillow.encode(replace(form, metadata=blocks), pixels, alpha, name, quality, said)
 
 
 def encode_mask(mask: np.ndarray) -> bytes:

@@ -1,7 +1,6 @@
 """Decode masters and encode derivatives through Pillow."""
 
 import io
-import re
 import struct
 import tempfile
 import threading
@@ -10,10 +9,11 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageCms, UnidentifiedImageError
 
+from transforms import metadata
 from transforms.codec.form import CodecError, Decoded, Form, Stated, check_size, upright
+from transforms.metadata import exif
 
 _STRIP = 1 << 22  # pixels converted at a time, so that a large scan is not in memory three times
 
@@ -31,11 +31,8 @@ def decode(data: bytes, formats: list[str], max_pixels: int) -> Decoded:
         _refuse_cut_depth(image)
         warnings: list[str] = []
         stated = dict(image.info)
-        turned = _ORIENTATION in getattr(image, "tag_v2", {})
         try:
             frames = getattr(image, "n_frames", 1)
-            # Before anything more is asked: PNG may hold metadata after its pixels. On loading a
-            # TIFF Pillow turns it upright itself, and rewrites its XMP.
             with _without_pillows_limit():
                 image.load()
             image.info |= stated
@@ -43,26 +40,30 @@ def decode(data: bytes, formats: list[str], max_pixels: int) -> Decoded:
             raise CodecError(f"broken {image.format} data: {error}") from error
         if frames > 1:
             warnings.append(f"only the first of {frames} frames or pages is restored")
-        form = _form(image, data, turned, warnings)
+        form = _form(image, data, warnings)
         pixels, alpha = _arrays(image, form)
-    alpha = None if alpha is None else upright(alpha, form.orientation)
-    return Decoded(form, upright(pixels, form.orientation), alpha, tuple(warnings))
+    turn = 1 if image.format == "TIFF" else form.orientation  # Pillow turns a TIFF as it loads it
+    alpha = None if alpha is None else upright(alpha, turn)
+    return Decoded(form, upright(pixels, turn), alpha, tuple(warnings))
 
 
 def encode(
-    form: Form, pixels: np.ndarray, alpha: np.ndarray | None, name: str, quality: int
+    form: Form,
+    pixels: np.ndarray,
+    alpha: np.ndarray | None,
+    name: str,
+    quality: int,
+    warnings: list[str],
 ) -> bytes:
-    """Encode an image that the format can hold, with the master's metadata; see `codec.encode`.
+    """Encode an image that the format can hold, with metadata; see `codec.encode`.
 
     Raises:
         CodecError: the format cannot hold these pixels after all.
     """
     image, icc = _image(form, pixels, alpha, name)
     options = _OPTIONS.get(name, _plain)(form, image.mode, quality)
-    metadata = {"icc_profile": icc, "exif": form.exif, "dpi": form.dpi}
-    options |= {key: value for key, value in metadata.items() if value is not None}
-    if form.xmp:
-        options |= _XMP.get(name, _no_xmp)(form.xmp, form.exif)
+    if icc is not None:
+        options["icc_profile"] = icc
     # In memory, libtiff leaves in the gaps between its blocks whatever was there before.
     with tempfile.TemporaryFile() if name == "TIFF" else io.BytesIO() as out:
         try:
@@ -73,7 +74,10 @@ def encode(
                 "choose another --image_format"
             ) from error
         out.seek(0)
-        return out.read()
+        data = out.read()
+    data, said = metadata.insert(data, name, form.metadata)
+    warnings += said
+    return data
 
 
 def probe(file: BinaryIO, formats: list[str]) -> Stated | None:
@@ -135,32 +139,18 @@ def _refuse_cut_depth(image: Any) -> None:
         )
 
 
-def _form(image: Any, data: bytes, turned: bool, warnings: list[str]) -> Form:
+def _form(image: Any, data: bytes, warnings: list[str]) -> Form:
     name = _format(image)
-    orientation, exif = 1, None
-    try:
-        tags = image.getexif()
-        orientation = int(tags.get(_ORIENTATION, 1))
-        if name == "TIFF":
-            tags = _descriptive(tags)
-        if tags or turned:
-            if turned or _ORIENTATION in tags:
-                tags[_ORIENTATION] = 1
-            exif = tags.tobytes()
-    except Exception as error:  # whatever a parser meets in hostile EXIF; said on the record
-        warnings.append(f"EXIF is broken and was not carried over: {error}")
+    blocks, troubles = metadata.read(data, name)
+    warnings += troubles
+    orientation = metadata.orientation(blocks)
     icc = image.info.get("icc_profile") or None
     if icc and not any(_profile(icc, space) for space in ("RGB", "GRAY", "CMYK", "Lab")):
         warnings.append("the ICC profile is broken and was not carried over")
         icc = None
     if name == "GIF":
         warnings.append("GIF holds 256 colours; --image_format png keeps all of them")
-    xmp = image.info.get("xmp")
-    if isinstance(xmp, str):
-        xmp = xmp.encode("utf-8")
-    dpi = image.info.get("dpi")
-    if name == "TIFF" and 282 not in image.tag_v2:
-        dpi = None  # Pillow's own invention of 1 dot per inch
+    told = blocks.resolution or (exif.resolution(blocks.exif) if blocks.exif else None)
     mode = _mode(image)
     return Form(
         format=name,
@@ -168,34 +158,15 @@ def _form(image: Any, data: bytes, turned: bool, warnings: list[str]) -> Form:
         bits=_BITS.get(image.mode, 8),
         orientation=orientation,
         icc=icc,
-        exif=exif,
-        xmp=_upright_xmp(xmp) if xmp else None,
-        iptc=_iptc(image),
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(dpi) else None,
-        resolution_unit=_resolution_unit(image),
+        metadata=blocks,
+        dpi=told.dpi if told else None,
+        resolution_unit=told.unit if told else None,
         conversions=_conversions(image, icc),
         notes=_notes(image, data),
     )
 
 
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16}
-
-
-def _iptc(image: Any) -> bytes | None:
-    if image.format == "TIFF":
-        block = image.tag_v2.get(33723)
-    else:
-        block = image.info.get("photoshop", {}).get(0x0404)  # Photoshop's resource of IPTC-NAA
-    return block if isinstance(block, bytes) else None
-
-
-def _resolution_unit(image: Any) -> int | None:
-    if image.format == "TIFF":
-        return image.tag_v2.get(296, 2) if 282 in image.tag_v2 else None  # inches unless said
-    if image.format in ("JPEG", "MPO"):
-        # JFIF counts from 0, no unit, to 2, centimetre.
-        return {0: 1, 1: 2, 2: 3}.get(image.info.get("jfif_unit", -1))
-    return None
 
 
 def _conversions(image: Any, icc: bytes | None) -> tuple[str, ...]:
@@ -235,32 +206,6 @@ def _notes(image: Any, data: bytes) -> dict[str, Any]:
         return {"lossless": b"VP8L" in data[:4096]}
     return {}
 
-
-# What a TIFF says of the photograph, as against of its own layout in the file.
-_NESTED = {int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo)}
-_DESCRIPTIVE = _NESTED | {269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 33432, 33723, 34377}
-
-
-def _descriptive(tags: Image.Exif) -> Image.Exif:
-    kept = Image.Exif()
-    for tag in sorted(_DESCRIPTIVE & set(tags)):
-        value = tags.get_ifd(tag) if tag in _NESTED else tags[tag]
-        if value:
-            kept[tag] = value
-    return kept
-
-
-def _exif(data: bytes | None) -> Image.Exif:
-    tags = Image.Exif()
-    tags.load(data or b"")
-    return tags
-
-
-def _upright_xmp(xmp: bytes) -> bytes:
-    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
-
-
-_ORIENTATION = int(ExifTags.Base.Orientation)
 
 # -- modes -----------------------------------------------------------------------------------------
 
@@ -370,41 +315,10 @@ def _webp(form: Form, mode: str, quality: int) -> dict[str, Any]:
 
 def _tiff(form: Form, mode: str, quality: int) -> dict[str, Any]:
     # What cannot hold continuous tone, or is lossy, gives way to deflate, which is lossless.
-    if _NESTED & set(_exif(form.exif)):
-        return {"compression": "raw"}  # Pillow's compressing writer cannot store an EXIF directory
     kept = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"}
     compression = form.notes.get("compression", "tiff_adobe_deflate")
     bilevel = mode == "1" and compression in {"group3", "group4", "tiff_ccitt"}
     return {"compression": compression if compression in kept or bilevel else "tiff_adobe_deflate"}
-
-
-def _png_xmp(xmp: bytes, exif: bytes | None) -> dict[str, Any]:
-    chunks = PngInfo()
-    chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-    return {"pnginfo": chunks}
-
-
-def _tiff_xmp(xmp: bytes, exif: bytes | None) -> dict[str, Any]:
-    tags = _exif(exif)
-    tags[700] = xmp
-    return {"exif": tags.tobytes()}
-
-
-def _just_xmp(xmp: bytes, exif: bytes | None) -> dict[str, Any]:
-    return {"xmp": xmp}
-
-
-def _no_xmp(xmp: bytes, exif: bytes | None) -> dict[str, Any]:
-    return {}
-
-
-# How Pillow is told the XMP packet, for the formats that can hold one.
-_XMP: dict[str, Callable[[bytes, bytes | None], dict[str, Any]]] = {
-    "JPEG": _just_xmp,
-    "PNG": _png_xmp,
-    "TIFF": _tiff_xmp,
-    "WEBP": _just_xmp,
-}
 
 
 def _plain(form: Form, mode: str, quality: int) -> dict[str, Any]:

@@ -7,15 +7,17 @@ from dataclasses import replace
 
 from transforms.metadata import exif, jp2, jpeg, photoshop, png, riff, tiff, xmp
 from transforms.metadata.blocks import Blocks, Found, MetadataError, Remark, Resolution
-from transforms.metadata.provenance import SOURCE_TYPES, Origin, Tool, recorded
+from transforms.metadata.provenance import SOURCE_TYPES, Origin, Provenance, Tool, recorded
 from transforms.metadata.tiff import insert_into
 
 __all__ = [
+    "HOLDING",
     "SOURCE_TYPES",
     "Blocks",
     "Found",
     "MetadataError",
     "Origin",
+    "Provenance",
     "Remark",
     "Resolution",
     "Tool",
@@ -24,7 +26,6 @@ __all__ = [
     "insert_into",
     "orientation",
     "read",
-    "recorded",
 ]
 
 _READERS: dict[str, Callable[[bytes | memoryview], Found]] = {
@@ -61,17 +62,14 @@ def orientation(blocks: Blocks) -> int:
     return told or 1
 
 
-def amended(
-    blocks: Blocks, width: int, height: int, tool: Tool | None = None, origin: Origin | None = None
-) -> Found:
+def amended(blocks: Blocks, width: int, height: int, made: Provenance | None = None) -> Found:
     """Make metadata true of an upright derivative of this size, and say in it how it was made.
 
     Args:
         blocks: of the master.
         width: of the derivative.
         height: likewise.
-        tool: what made it; None to say nothing of it.
-        origin: what it was made from, where there is a tool.
+        made: what to say of how it was made, if anything.
 
     Returns:
         The blocks, and what a person should know.
@@ -85,13 +83,16 @@ def amended(
         resources, said = photoshop.without_thumbnails(blocks.photoshop)
         blocks = replace(blocks, photoshop=resources or None)
         warnings += said
-    if tool is not None and origin is not None:
-        packet, said = recorded(blocks.xmp, width, height, tool, origin)
+    if made is not None:
+        packet, said = recorded(blocks.xmp, width, height, made)
     elif blocks.xmp is not None:
         packet, said = xmp.amended(blocks.xmp, width, height)
     else:
         return Found(blocks, tuple(warnings))
     return Found(replace(blocks, xmp=packet), (*warnings, *said))
+
+
+HOLDING = frozenset(_READERS)  # formats that metadata can be put into
 
 
 def insert(data: bytes | memoryview, name: str, blocks: Blocks) -> tuple[bytes, list[str]]:

@@ -9,6 +9,7 @@ import base64
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from transforms.metadata import xmp
 from transforms.metadata.blocks import MetadataError
@@ -84,8 +85,15 @@ class Origin:
     parameters: tuple[tuple[str, str], ...] = ()
 
 
+class Provenance(NamedTuple):
+    """What a derivative is to say of itself: what made it, and of what."""
+
+    tool: Tool
+    origin: Origin
+
+
 def recorded(
-    packet: bytes | None, width: int, height: int, tool: Tool, origin: Origin
+    packet: bytes | None, width: int, height: int, made: Provenance
 ) -> tuple[bytes, list[str]]:
     """Make a master's XMP true of its derivative and add provenance, or make a packet of it.
 
@@ -96,12 +104,12 @@ def recorded(
         packet: the master's, or None.
         width: of the derivative, which is upright.
         height: likewise.
-        tool: what made the derivative.
-        origin: what it was made from.
+        made: what to say.
 
     Returns:
         The packet, and what a person should know.
     """
+    tool, origin = made
     if packet is None:
         return xmp.new(_properties(None, tool, origin)), []
     try:

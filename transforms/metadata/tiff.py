@@ -72,8 +72,11 @@ def read(data: bytes | memoryview, page: int = 0) -> Found:
         found = next((one for number, one in enumerate(pages(data)) if number == page), None)
     except MetadataError:
         found = None
-    if found is None:
-        return Found(Blocks())
+    return Found(Blocks()) if found is None else of_page(data, layout, found)
+
+
+def of_page(data: directories.Buffer, layout: Layout, found: Directory) -> Found:
+    """Read the blocks of a page, of which the directory is known."""
     warnings = [f"{name} were left out" for tag, name in _PICTURES.items() if found.find(tag)]
     large = {
         entry.tag: entry.size
@@ -164,16 +167,31 @@ def _tags(
     window: "_Window", layout: Layout, page: Directory, blocks: Blocks
 ) -> tuple[Tree, list[str]]:
     """Join what stores the picture to what describes the photograph."""
-    warnings: list[str] = []
-    tree = Tree(layout.order)
+    stored = Tree(layout.order)
     for entry in page.entries:
-        if entry.tag in STORAGE and entry.tag != 330:
+        if entry.tag in STORAGE and entry.tag not in _PICTURES:
             data = value(window, entry)
-            tree.fields[entry.tag] = Field(entry.tag, entry.type, entry.count, data)
-    if blocks.exif:
-        warnings += _add(tree, blocks.exif)
+            stored.fields[entry.tag] = Field(entry.tag, entry.type, entry.count, data)
+    tree, warnings = tags(blocks, layout.order)
+    stored.fields |= tree.fields
+    stored.nested |= tree.nested
+    return stored, warnings
+
+
+def tags(blocks: Blocks, order: str) -> tuple[Tree, list[str]]:
+    """Give the tags that hold metadata in the directory of a page.
+
+    Args:
+        blocks: already amended.
+        order: byte order of the TIFF.
+
+    Returns:
+        The tags, none of which says how the picture is stored, and what could not be held.
+    """
+    tree = Tree(order)
+    warnings = _add(tree, blocks.exif) if blocks.exif else []
     if blocks.resolution and exif.X_RESOLUTION not in tree.fields:
-        for field in exif.resolution_fields(blocks.resolution, layout.order):
+        for field in exif.resolution_fields(blocks.resolution, order):
             tree.fields[field.tag] = field
     held = {
         _XMP: (1, blocks.xmp),
