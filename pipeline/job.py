@@ -44,9 +44,11 @@ from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
 from pipeline.options import BATCH_SIZE, FOLDER, SHARD_SIZE, Job
 from pipeline.plan import Budget, Plan, make_plan
 from pipeline.progress import Progress
+from pipeline.provenance import tool_of
 from pipeline.serving import Served, serve
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
+from transforms.metadata import Tool
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
@@ -55,7 +57,7 @@ from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
 log = logging.getLogger("heliograph")
 
 # Raised whenever the same job would write other bytes than before.
-ALGORITHM = 1
+ALGORITHM = 2
 
 
 class ExitCode(IntEnum):
@@ -125,6 +127,10 @@ def make_job(args: argparse.Namespace) -> Job:
         served = None if model is None else serve(model, args)
         if served is not None:
             facts |= _model_facts(served, args) | {"precision": precision}
+        tool = _tool(args, served, facts)
+        if tool is not None:
+            encoding = dataclasses.replace(encoding, tool=tool)
+            facts["provenance"] = dataclasses.asdict(tool)
     except (RecipeError, ContractError, storage.StorageError) as error:
         raise JobError(str(error)) from error
     output = os.path.abspath(args.output) if storage.is_local(args.output) else args.output
@@ -155,6 +161,18 @@ def make_job(args: argparse.Namespace) -> Job:
         digest=_digest(facts),
         facts=facts,
     )
+
+
+def _tool(args: argparse.Namespace, served: Served | None, facts: dict[str, Any]) -> Tool | None:
+    """Say what makes the derivatives, in words that are the same wherever the model is kept."""
+    contract = served.description.contract if served else None
+    told = {
+        "model": contract.name if contract else None,
+        "model_sha256": served.given_sha256 if served else None,
+        "precision": facts.get("precision"),
+        "seed": facts["seed"],
+    }
+    return tool_of(args, contract, {name: str(v) for name, v in told.items() if v is not None})
 
 
 def _digest(facts: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import apache_beam as beam
 import numpy as np
 
 from transforms import codec, storage
+from transforms.metadata import Origin, Provenance, Tool
 from transforms.record import Batch, Derivative, MaskFile, Record, Source
 from transforms.shards import fields
 from transforms.shards.writers import WRITERS, Sample, Writer
@@ -36,11 +37,13 @@ class Encoding:
         format: a key of `codec.FORMATS`, or None for each master's own.
         quality: of JPEG and lossy WebP, 1-100.
         untouched: whether the masters' bytes are passed on as they are; arrays become PNG.
+        tool: what they say of how they were made; None to say nothing.
     """
 
     format: str | None = None
     quality: int = codec.DEFAULT_QUALITY
     untouched: bool = False
+    tool: Tool | None = None
 
     def name(self, source: Source) -> str:
         """Give the derivative's path below `images/`: the master's, with a second extension where
@@ -75,15 +78,26 @@ def encode_record(record: Record, encoding: Encoding) -> Record:
         return _passed_on(record, name)
     form = codec.form_of(record.image) if record.form is None else record.form
     pixels = record.image if record.restored is None else record.restored
+    warnings = list(record.warnings)
     data = codec.encode(
         form,
         pixels,
         record.alpha,
         name=known,
         quality=encoding.quality,
+        made=_provenance(record, encoding.tool),
+        warnings=warnings,
     )
     height, width = pixels.shape[:2]
-    return _encoded(record, data, name, width, height)
+    return _encoded(record.replace(warnings=tuple(warnings)), data, name, width, height)
+
+
+def _provenance(record: Record, tool: Tool | None) -> Provenance | None:
+    if tool is None:
+        return None
+    assert record.sha256 is not None, f"{record.key} has not been read"
+    done = (("recipe", record.recipe),) if record.recipe else ()
+    return Provenance(tool, Origin(record.key, record.sha256, done))
 
 
 def _passed_on(record: Record, name: str) -> Record:
