@@ -22,6 +22,9 @@ setup(
     install_requires=[
         "apache-beam[tfrecord]>=2.77,<3",
         "google-crc32c>=1.5",
+        # Decoders and encoders of TIFF's compressions, JPEG 2000 and 16-bit PNG; littleCMS in 16
+        # bits. The oldest that decodes fax.
+        "imagecodecs>=2026.3.6",
         "keras>=3.10,<4",
         "numpy>=1.26",
         "opencv-python-headless>=5,<6",
@@ -31,6 +34,8 @@ setup(
         "rich>=13",
         "scikit-image>=0.25",
         "tensorflow>=2.18",
+        # What the tags of a TIFF say of its strips and tiles.
+        "tifffile>=2026.3.3",
         # Colour spaces inside serving graphs (models/colour.py): its TensorFlow operations only.
         "tensorflow-io>=0.37.1",
     ],

@@ -6,7 +6,6 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -41,14 +40,14 @@ PNG = saved(photo("coffee"), "PNG")
 
 BROKEN = {
     "empty": (b"", "the file is empty"),
-    "text": (b"Dear Aunt May,\n" * 20, "not a JPEG, PNG, TIFF"),
-    "zeros": (bytes(5000), "not a JPEG, PNG, TIFF"),
-    "pdf": (b"%PDF-1.7\n%\xe2\xe3\n", "not a JPEG, PNG, TIFF"),
+    "text": (b"Dear Aunt May,\n" * 20, "not an image of a format"),
+    "zeros": (bytes(5000), "not an image of a format"),
+    "pdf": (b"%PDF-1.7\n%\xe2\xe3\n", "not an image of a format"),
     "half-jpeg": (JPEG[: len(JPEG) // 2], "broken JPEG data: .*truncated"),
     "jpeg-header": (JPEG[:300], "broken"),
-    "jpeg-magic": (JPEG[:3], "broken|not a JPEG"),
+    "jpeg-magic": (JPEG[:3], "broken|not an image"),
     "half-png": (PNG[: len(PNG) // 2], "broken PNG data: .*truncated"),
-    "png-magic": (PNG[:8], "broken|not a JPEG"),
+    "png-magic": (PNG[:8], "broken|not an image"),
     "bomb": (png_header(60000, 60000), "60000 x 60000 pixels are more than the 250,000,000"),
 }
 
@@ -149,9 +148,13 @@ def test_pillows_limit_is_left_alone_by_many_threads():
     assert before == Image.MAX_IMAGE_PIXELS
 
 
+PILLOWS = {"JP2": "JPEG2000"}  # names of formats, where they are not ours
+
+
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("channels", [1, 3], ids=["gray", "rgb"])
 def test_an_image_of_one_pixel_works(name, channels):
+    name = PILLOWS.get(name, name)
     data = saved(small(height=1, width=1)[..., :channels], name)
     decoded = decode(data)
     assert decoded.pixels.shape[:2] == (1, 1)
@@ -160,10 +163,10 @@ def test_an_image_of_one_pixel_works(name, channels):
     assert (derivative.format, derivative.size) == (name, (1, 1))
 
 
-@pytest.mark.parametrize("name", ["TIFF", "GIF", "PNG", "WEBP", "MPO"])
-def test_more_frames_or_pages_are_not_passed_over_in_silence(name):
+@pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP", "MPO"])
+def test_more_frames_are_not_passed_over_in_silence(name):
     decoded = decode(saved(small(), name, **PAGES))
-    assert "only the first of 2 frames or pages is restored" in decoded.warnings
+    assert "only the first of 2 frames is restored" in decoded.warnings
     assert decoded.pixels.shape == (96, 72, 3)
 
 
@@ -174,7 +177,7 @@ def test_one_sound_page_needs_no_warning():
 @pytest.mark.parametrize("name", FORMATS)
 def test_probing_gives_the_stated_size_and_none_for_what_is_no_image(name):
     mode = "P" if name == "GIF" else "RGB"
-    assert probe(io.BytesIO(saved(small(), name))) == Stated(name, mode, 72, 96)
+    assert probe(io.BytesIO(saved(small(), PILLOWS.get(name, name)))) == Stated(name, mode, 72, 96)
     assert probe(io.BytesIO(b"not an image")) is None
     assert probe(io.BytesIO(png_header(60000, 50000))) == Stated("PNG", "RGB", 60000, 50000)
 
@@ -183,7 +186,8 @@ def test_every_extension_belongs_to_one_format():
     listed = [extension for known in FORMATS.values() for extension in known.extensions]
     assert len(listed) == len(set(listed)) == len(EXTENSIONS)
     assert all(
-        Image.registered_extensions().get(e, "JPEG") in {n, "MPO"} for e, n in EXTENSIONS.items()
+        Image.registered_extensions().get(e, "JPEG") in {PILLOWS.get(n, n), "MPO"}
+        for e, n in EXTENSIONS.items()
     )
 
 
@@ -198,24 +202,19 @@ def tiff(pixels, **options):
 
 DEEP = sixteen(small())
 TOO_DEEP = {
-    "png-rgb": cv2.imencode(".png", DEEP)[1].tobytes(),
-    "png-rgba": cv2.imencode(".png", np.dstack([DEEP, DEEP[..., 0]]))[1].tobytes(),
-    "tiff": tiff(DEEP, photometric="rgb"),
-    "tiff-big-endian": tiff(DEEP, photometric="rgb", byteorder=">"),
-    "tiff-deflate": tiff(DEEP, photometric="rgb", compression="deflate"),
-    "tiff-planes": tiff(DEEP.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"),
-    "tiff-rgba": tiff(np.dstack([DEEP, DEEP[..., 0]]), photometric="rgb"),
-    "tiff-cmyk": tiff(np.dstack([DEEP, DEEP[..., 0]]), photometric="separated"),
-    "tiff-float": tiff(DEEP[..., 0].astype(np.float32)),
-    "tiff-32": tiff(DEEP[..., 0].astype(np.uint32)),
-    "ppm": b"P6 72 96 65535\n" + DEEP.astype(">u2").tobytes(),
+    "float": (tiff(DEEP[..., 0].astype(np.float32)), "float32 samples go from 4[0-9]+ to 6[0-9]+"),
+    "float-nan": (tiff(np.full((9, 9), np.nan, np.float32)), "float32 samples go from nan"),
+    "32": (tiff(DEEP[..., 0].astype(np.uint32)), "32-bit integers would be cut to 16 bits"),
+    "signed": (tiff(-DEEP[..., 0].astype(np.int16)), "signed and some are negative"),
+    "complex": (tiff(DEEP[..., 0].astype(np.complex64)), "are no photograph"),
 }
 
 
 @pytest.mark.parametrize("case", TOO_DEEP)
 def test_depth_that_would_be_cut_is_refused_with_the_reason(case):
-    with pytest.raises(CodecError, match=r"(16|32)-bit .*would be cut to 8 bits"):
-        decode(TOO_DEEP[case])
+    data, reason = TOO_DEEP[case]
+    with pytest.raises(CodecError, match=reason):
+        decode(data)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "WEBP", "GIF", "BMP"])
@@ -230,8 +229,3 @@ def test_alpha_is_not_written_to_formats_without(name, channels):
     pixels = small()[..., :channels]
     with pytest.raises(CodecError, match=r"--image_format"):
         encode(Form(format=name, mode="RGBA"), pixels, gray(small())[..., 0])
-
-
-def test_16_bit_colour_is_not_written_yet():
-    with pytest.raises(CodecError, match="16-bit colour"):
-        encode(Form(format="TIFF", mode="I;16"), DEEP)

@@ -5,12 +5,12 @@ import io
 import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 import numpy as np
 
-from transforms import codec, storage
+from transforms import codec, metadata, storage
 from transforms.metadata import Origin, Provenance, Tool
 from transforms.record import Batch, Derivative, MaskFile, Record, Source
 from transforms.shards import fields
@@ -79,22 +79,23 @@ def encode_record(record: Record, encoding: Encoding) -> Record:
     form = codec.form_of(record.image) if record.form is None else record.form
     pixels = record.image if record.restored is None else record.restored
     warnings = list(record.warnings)
+    if encoding.tool is not None and (known or form.format) in metadata.HOLDING:
+        told = metadata.recorded(form.metadata, _provenance(record, encoding.tool))
+        form = replace(form, metadata=told.blocks)
+        warnings += told.warnings
     data = codec.encode(
         form,
         pixels,
         record.alpha,
         name=known,
         quality=encoding.quality,
-        made=_provenance(record, encoding.tool),
         warnings=warnings,
     )
     height, width = pixels.shape[:2]
     return _encoded(record.replace(warnings=tuple(warnings)), data, name, width, height)
 
 
-def _provenance(record: Record, tool: Tool | None) -> Provenance | None:
-    if tool is None:
-        return None
+def _provenance(record: Record, tool: Tool) -> Provenance:
     assert record.sha256 is not None, f"{record.key} has not been read"
     done = (("recipe", record.recipe),) if record.recipe else ()
     return Provenance(tool, Origin(record.key, record.sha256, done))

@@ -1,25 +1,27 @@
 """Decode masters to arrays and encode derivatives in their masters' image."""
 
 import io
+import mmap
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from transforms import metadata
-from transforms.codec import pillow
+from transforms.codec import jp2, pillow, png, ppm, tiff, tiff_write
 from transforms.codec.form import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_QUALITY,
+    Buffer,
     CodecError,
     Decoded,
     Form,
     Stated,
     check_size,
 )
-from transforms.metadata import Provenance
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -32,6 +34,7 @@ __all__ = [
     "Format",
     "Stated",
     "decode",
+    "decode_pages",
     "encode",
     "encode_mask",
     "form_of",
@@ -46,7 +49,7 @@ class Format:
 
     Attributes:
         extensions: in lower case, the usual one first.
-        deep: whether it holds 16-bit gray.
+        deep: whether it holds 16 bits.
         alpha: whether it holds transparency.
     """
 
@@ -59,11 +62,14 @@ FORMATS: dict[str, Format] = {
     "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
     "PNG": Format((".png",), deep=True, alpha=True),
     "TIFF": Format((".tif", ".tiff"), deep=True, alpha=True),
+    "JP2": Format((".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"), deep=True, alpha=True),
     "WEBP": Format((".webp",), alpha=True),
     "GIF": Format((".gif",), alpha=True),
     "BMP": Format((".bmp",)),
     "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), deep=True),
 }
+# Those that Pillow decodes; of PNG and PPM, what has 8 bits.
+_PILLOWS = [name for name in FORMATS if name not in ("TIFF", "JP2")]
 
 EXTENSIONS: dict[str, str] = {
     extension: name for name, known in FORMATS.items() for extension in known.extensions
@@ -80,9 +86,27 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
         CodecError: not an image, a broken one, one with more than `max_pixels` pixels, or one of
             a depth that would be cut.
     """
+    return decode_pages(data, max_pixels=max_pixels)[0]
+
+
+def decode_pages(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> list[Decoded]:
+    """Decode all pages of a master, as `decode` does the first; all formats but TIFF have one.
+
+    Raises:
+        CodecError: as `decode`, for any of them, or they have more pixels together.
+    """
     if not data:
         raise CodecError("the file is empty")
-    return pillow.decode(data, list(FORMATS), max_pixels)
+    name = format_of(bytes(data[:16]))
+    if name == "TIFF":
+        return tiff.decode(data, max_pixels)
+    if name == "JP2":
+        return [jp2.decode(data, max_pixels)]
+    if name == "PNG" and png.is_deep(data):
+        return [png.decode(data, max_pixels)]
+    if name == "PPM" and ppm.is_deep(data):
+        return [ppm.decode(data, max_pixels)]
+    return [pillow.decode(data, _PILLOWS, max_pixels)]
 
 
 def form_of(pixels: np.ndarray, max_pixels: int = DEFAULT_MAX_PIXELS) -> Form:
@@ -105,10 +129,9 @@ def encode(
     *,
     name: str | None = None,
     quality: int = DEFAULT_QUALITY,
-    made: Provenance | None = None,
     warnings: list[str] | None = None,
 ) -> bytes:
-    """Encode a derivative as its master was, with the master's metadata made true of it.
+    """Encode a derivative as its master was, with the master's metadata.
 
     Args:
         form: of the master.
@@ -116,8 +139,7 @@ def encode(
         alpha: [H, W] of the same type.
         name: the format, a key of `FORMATS`; None for the master's own.
         quality: of JPEG and lossy WebP, 1-100.
-        made: how it was made, to be said in its XMP where the format holds any.
-        warnings: a list to add to what of the metadata cannot be read or held.
+        warnings: a list to which is added what of the metadata cannot be held.
 
     Raises:
         CodecError: the format cannot hold these pixels.
@@ -128,13 +150,20 @@ def encode(
         raise CodecError(f"{name} cannot hold 16 bits; choose another --image_format")
     if alpha is not None and not known.alpha:
         raise CodecError(f"{name} cannot hold transparency; choose another --image_format")
-    height, width = pixels.shape[:2]
     said: list[str] = [] if warnings is None else warnings
-    blocks, troubles = metadata.amended(
-        form.metadata, width, height, made if name in metadata.HOLDING else None
-    )
-    said += troubles
-    return pillow.encode(replace(form, metadata=blocks), pixels, alpha, name, quality, said)
+    if name == "TIFF":
+        return tiff_write.encode([tiff_write.Page(form, pixels, alpha)], said)
+    if name == "JP2":
+        data = jp2.encode(form, pixels, alpha)
+    elif name == "PNG" and pixels.dtype != np.uint8:
+        data = png.encode(form, pixels, alpha)
+    elif name == "PPM" and pixels.dtype != np.uint8:
+        data = ppm.encode(pixels)
+    else:
+        data = pillow.encode(form, pixels, alpha, name, quality)
+    data, lost = metadata.insert(data, name, form.metadata)
+    said += lost
+    return data
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
@@ -152,6 +181,7 @@ def format_of(head: bytes) -> str | None:
 
 _MARKS = re.compile(
     rb"(?P<JPEG>\xff\xd8\xff)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<TIFF>II[*+]\0|MM\0[*+])"
+    rb"|(?P<JP2>\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51)"
     rb"|(?P<WEBP>RIFF....WEBP)|(?P<GIF>GIF8)|(?P<BMP>BM)|(?P<PPM>P[1-6]\s)",
     re.DOTALL,
 )
@@ -159,4 +189,19 @@ _MARKS = re.compile(
 
 def probe(file: BinaryIO) -> Stated | None:
     """Read what an image file states, without decoding; None if it is none."""
-    return pillow.probe(file, list(FORMATS))
+    start = file.tell()
+    head = file.read(16)
+    file.seek(start)
+    prober = _PROBERS.get(format_of(head) or "")
+    return prober(_buffer(file)) if prober else pillow.probe(file, _PILLOWS)
+
+
+_PROBERS: dict[str, Callable[[Buffer], Stated | None]] = {"TIFF": tiff.probe, "JP2": jp2.probe}
+
+
+def _buffer(file: BinaryIO) -> Buffer:
+    """Give the bytes of a file, of which only those that are looked at need be read."""
+    try:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):
+        return file.read()

@@ -8,6 +8,8 @@ import numpy as np
 
 from transforms.metadata import Blocks
 
+Buffer = bytes | memoryview
+
 DEFAULT_MAX_PIXELS = 250_000_000
 DEFAULT_QUALITY = 95
 
@@ -58,12 +60,20 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What an image file states of itself: a key of `FORMATS`, Pillow's mode, width and height."""
+    """What an image file states of itself.
+
+    Attributes:
+        format: a key of `FORMATS`.
+        mode: Pillow's.
+        width, height: of the first page.
+        more: pixels of all other pages together.
+    """
 
     format: str
     mode: str
     width: int
     height: int
+    more: int = 0
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

@@ -92,18 +92,14 @@ class Provenance(NamedTuple):
     origin: Origin
 
 
-def recorded(
-    packet: bytes | None, width: int, height: int, made: Provenance
-) -> tuple[bytes, list[str]]:
-    """Make a master's XMP true of its derivative and add provenance, or make a packet of it.
+def recorded(packet: bytes | None, made: Provenance) -> tuple[bytes, list[str]]:
+    """Add provenance to a master's XMP, or make a packet of it.
 
     A packet that cannot be read is not passed on to readers that might trust it: the new packet
     holds its bytes in base64, from where they can be had again.
 
     Args:
         packet: the master's, or None.
-        width: of the derivative, which is upright.
-        height: likewise.
         made: what to say.
 
     Returns:
@@ -118,7 +114,7 @@ def recorded(
         return _beside(packet, str(error), tool, origin)
     edits, more = _making_room(found, tool, origin)
     edits.append(xmp.inserted(found, _properties(found, tool, origin) + more))
-    return xmp.edited(found.packet, [*xmp.truths(found, width, height), *edits]), []
+    return xmp.edited(found.packet, edits), []
 
 
 def _beside(packet: bytes, why: str, tool: Tool, origin: Origin) -> tuple[bytes, list[str]]:

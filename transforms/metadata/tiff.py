@@ -4,11 +4,8 @@ What of a directory describes the photograph is taken out as an EXIF block, in w
 a file of any format; what describes how the picture is stored stays with the codec.
 """
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from io import SEEK_END
-from typing import BinaryIO
 
 from transforms.metadata import directories, exif
 from transforms.metadata.blocks import Blocks, Found, MetadataError
@@ -21,7 +18,6 @@ from transforms.metadata.directories import (
     Tree,
     directory,
     layout_of,
-    packed,
     stream,
     tree_of,
     value,
@@ -120,64 +116,6 @@ def _in_file_order(datasets: bytes, entry: Entry | None, layout: Layout) -> byte
     return turned if turned[:1] == b"\x1c" else datasets
 
 
-# -- inserting -------------------------------------------------------------------------------------
-
-
-def insert_into(file: BinaryIO, blocks: Sequence[Blocks]) -> list[str]:
-    """Put blocks into the pages of a TIFF, in place.
-
-    Whatever the encoder said beside how the pictures are stored gives way. Directories are written
-    anew behind the end of the file; the pictures are not touched.
-
-    Args:
-        file: a TIFF or BigTIFF, open for reading and writing.
-        blocks: for each page, in order; further pages are left alone.
-
-    Returns:
-        What could not be held.
-
-    Raises:
-        MetadataError: it is no TIFF, or too large for offsets of four bytes.
-    """
-    warnings: list[str] = []
-    window = _Window(file)
-    layout = layout_of(window)
-    pointer, at = layout.first_at, layout.first
-    for held in blocks:
-        if not at:
-            break
-        page = directory(window, layout, at)
-        tree, said = _tags(window, layout, page, held)
-        warnings += said
-        end = len(window) + len(window) % 2
-        data, where, said = packed(tree, layout, end, following=page.following)
-        warnings += said
-        file.seek(0, SEEK_END)
-        file.write(bytes(end - len(window)) + data)
-        file.seek(pointer)
-        file.write(struct.pack(layout.offset, where))
-        # Where the offset of the next directory is now: behind the entries of this one.
-        entries = len(tree.fields) + len(tree.nested)
-        pointer = where + struct.calcsize(layout.count) + entries * layout.entry
-        at, window = page.following, _Window(file)
-    return warnings
-
-
-def _tags(
-    window: "_Window", layout: Layout, page: Directory, blocks: Blocks
-) -> tuple[Tree, list[str]]:
-    """Join what stores the picture to what describes the photograph."""
-    stored = Tree(layout.order)
-    for entry in page.entries:
-        if entry.tag in STORAGE and entry.tag not in _PICTURES:
-            data = value(window, entry)
-            stored.fields[entry.tag] = Field(entry.tag, entry.type, entry.count, data)
-    tree, warnings = tags(blocks, layout.order)
-    stored.fields |= tree.fields
-    stored.nested |= tree.nested
-    return stored, warnings
-
-
 def tags(blocks: Blocks, order: str) -> tuple[Tree, list[str]]:
     """Give the tags that hold metadata in the directory of a page.
 
@@ -220,19 +158,3 @@ def _add(tree: Tree, block: bytes) -> list[str]:
     tree.fields |= turned.fields
     tree.nested |= turned.nested
     return [f"some of EXIF cannot be read ({troubles[0]}) and was left out"] if troubles else []
-
-
-class _Window:
-    """What a file holds, sliced like bytes, of which only what is asked for is read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._size = file.seek(0, SEEK_END)
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, piece: slice) -> bytes:
-        start, stop, _ = piece.indices(self._size)
-        self._file.seek(start)
-        return self._file.read(stop - start)

@@ -345,14 +345,14 @@ def truths(packet: Outline, width: int, height: int) -> list[Edit]:
     return edits
 
 
-def amended(packet: bytes, width: int, height: int) -> tuple[bytes, list[str]]:
-    """Make a packet true of an upright derivative; one that cannot be read is kept, and said."""
+def amended(packet: bytes, width: int, height: int) -> bytes:
+    """Make a packet true of an upright derivative; one that cannot be read stays as it is."""
     try:
         found = outline(packet)
-    except MetadataError as error:
-        return packet, [f"XMP cannot be read ({error}) and is carried over as it is"]
+    except MetadataError:
+        return packet  # which is said, and what is done about it, where provenance is added
     edits = truths(found, width, height)
-    return (edited(found.packet, edits) if edits else packet), []
+    return edited(found.packet, edits) if edits else packet
 
 
 def renamed(packet: Outline, found: Property, uri: str, prefix: str, local: str) -> list[Edit]:

@@ -1,0 +1,263 @@
+"""Write TIFF: pages as their masters were laid out, in a file that holds nothing else.
+
+Written by ourselves, since tifffile can neither store EXIF's directories nor leave the resolution
+out; strips and tiles are compressed by the encoders that tifffile uses.
+"""
+
+import io
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import imagecodecs
+import numpy as np
+from PIL import Image
+
+from transforms.codec import samples as convert
+from transforms.codec.form import CodecError, Form
+from transforms.metadata import directories
+from transforms.metadata.blocks import MetadataError
+from transforms.metadata.directories import (
+    LONG,
+    LONG8,
+    SHORT,
+    UNDEFINED,
+    Field,
+    Layout,
+    Tree,
+    field_of,
+)
+from transforms.metadata.tiff import tags
+
+_STRIP = 1 << 18  # bytes of a strip, where the master has none
+_CLASSIC = (1 << 32) - (1 << 24)  # bytes that the offsets of a TIFF reach, with room for tags
+_DEFLATE = 8
+
+
+class Page(NamedTuple):
+    """A page to write: its master's form, pixels [H, W, 1 or 3], and alpha [H, W] or None."""
+
+    form: Form
+    pixels: np.ndarray
+    alpha: np.ndarray | None
+
+
+def encode(pages: Sequence[Page], warnings: list[str]) -> bytes:
+    """Encode pages, in their order, each as its own master was.
+
+    Byte order and BigTIFF are those of the first; what needs BigTIFF becomes one. What cannot hold
+    continuous tone, or is lossy, gives way to deflate, which is lossless. What of the metadata
+    cannot be held is added to the warnings.
+
+    Raises:
+        CodecError: a page cannot be held.
+    """
+    notes = pages[0].form.notes
+    size = sum(page.pixels.nbytes * (1 if page.alpha is None else 2) for page in pages)
+    order = notes.get("byteorder", "<")
+    layout = Layout(order, bool(notes.get("bigtiff")) or 2 * size > _CLASSIC, 0)
+    out = io.BytesIO()
+    mark = "II" if order == "<" else "MM"
+    if layout.big:
+        out.write(mark.encode() + struct.pack(f"{order}HHHQ", 43, 8, 0, 0))
+    else:
+        out.write(mark.encode() + struct.pack(f"{order}HI", 42, 0))
+    pointer = layout.first_at
+    for page in pages:
+        try:
+            pointer = _write(out, layout, page, pointer, warnings)
+        except MetadataError as error:
+            raise CodecError(f"TIFF cannot hold this image: {error}") from error
+    return out.getvalue()
+
+
+def _write(out: io.BytesIO, layout: Layout, page: Page, pointer: int, warnings: list[str]) -> int:
+    """Write a page; give the place of its pointer to the next one."""
+    samples, stored = _stored(page)
+    notes = page.form.notes if page.form.format == "TIFF" else {}
+    compression, predictor = _compression(page.form, samples, stored)
+    tile = notes.get("tile")
+    planar = bool(notes.get("planar")) and samples.shape[-1] > 1
+    height, width, channels = samples.shape
+    rows = notes.get("rows") or max(1, _STRIP // max(1, samples.nbytes // height))
+    rows = min(rows, height)
+    planes = np.split(samples, channels, axis=-1) if planar else [samples]
+    blocks = _tiles(planes, *tile) if tile else _strips(planes, rows)
+    offsets, sizes = [], []
+    for block in blocks:
+        if predictor == 2:
+            block = imagecodecs.delta_encode(np.ascontiguousarray(block), axis=-2)
+        if block.dtype.itemsize > 1:
+            block = block.astype(f"{layout.order}{block.dtype.kind}{block.dtype.itemsize}")
+        data = _COMPRESSORS[compression](block)
+        out.write(bytes(out.tell() % 2))
+        offsets.append(out.tell())
+        sizes.append(len(data))
+        out.write(data)
+    out.write(bytes(out.tell() % 2))
+    long = LONG8 if layout.big else LONG
+    stored |= {
+        256: (LONG, [width]),
+        257: (LONG, [height]),
+        259: (SHORT, [compression]),
+        277: (SHORT, [channels]),
+        284: (SHORT, [2 if planar else 1]),
+    }
+    if predictor > 1:
+        stored[317] = (SHORT, [predictor])
+    if tile:
+        stored |= {322: (LONG, [tile[1]]), 323: (LONG, [tile[0]])}
+        stored |= {324: (long, offsets), 325: (long, sizes)}
+    else:
+        stored |= {278: (LONG, [rows]), 273: (long, offsets), 279: (long, sizes)}
+    tree, lost = beside(page.form, layout.order, gray=stored[262][1][0] in (0, 1))
+    for tag, (kind, values) in stored.items():
+        tree.fields[tag] = field_of(tag, kind, values, layout.order)
+    data, where, said = directories.packed(tree, layout, out.tell())
+    warnings += [*lost, *said]
+    out.write(data)
+    here = out.tell()
+    out.seek(pointer)
+    out.write(struct.pack(layout.offset, where))
+    out.seek(here)
+    count = len(tree.fields) + len(tree.nested)
+    return where + struct.calcsize(layout.count) + count * layout.entry
+
+
+# -- samples ---------------------------------------------------------------------------------------
+
+_Tags = dict[int, tuple[int, list[int]]]
+
+
+def _stored(page: Page) -> tuple[np.ndarray, _Tags]:
+    """Give the samples to store, as [H, W, C], and the tags that tell what they are."""
+    form, pixels, alpha = page
+    gray = pixels.shape[-1] == 1
+    extra = form.notes.get("extra") if form.format == "TIFF" else None
+    if alpha is not None and extra == 1:
+        pixels = convert.multiplied(pixels, alpha)
+    if form.mode.startswith("CMYK") and not gray:
+        photometric, colour = 5, convert.to_cmyk(pixels, form.icc)
+    else:
+        photometric, colour = (1 if gray else 2), pixels
+    if form.mode == "1" and gray and alpha is None and pixels.dtype == np.uint8:
+        return colour >= 128, {258: (SHORT, [1]), 262: (SHORT, [1])}
+    if alpha is not None:
+        colour = np.concatenate([colour, alpha[..., None]], axis=-1)
+    held = form.notes.get("float") if form.format == "TIFF" else None
+    tags: _Tags = {262: (SHORT, [photometric])}
+    if held:
+        colour = (colour / convert.white(colour.dtype)).astype(held)
+    count = colour.shape[-1]
+    tags[258] = (SHORT, [8 * colour.dtype.itemsize] * count)
+    if held:
+        tags[339] = (SHORT, [3] * count)
+    if alpha is not None:
+        tags[338] = (SHORT, [2 if extra is None else extra])
+    return colour, tags
+
+
+def _strips(planes: Sequence[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    for plane in planes:
+        for top in range(0, len(plane), rows):
+            yield plane[top : top + rows]
+
+
+def _tiles(planes: Sequence[np.ndarray], length: int, width: int) -> Iterator[np.ndarray]:
+    """Cut planes into tiles; what is beyond the image repeats its edge, which costs least."""
+    for plane in planes:
+        for top in range(0, plane.shape[0], length):
+            for left in range(0, plane.shape[1], width):
+                tile = plane[top : top + length, left : left + width]
+                missing = [(0, length - tile.shape[0]), (0, width - tile.shape[1]), (0, 0)]
+                yield np.pad(tile, missing, mode="edge")
+
+
+# -- compression -----------------------------------------------------------------------------------
+
+
+def _plain(block: np.ndarray) -> bytes:
+    return _packed(block).tobytes()
+
+
+def _packed(block: np.ndarray) -> np.ndarray:
+    """Give rows of bytes: eight bilevel pixels in each, or the samples as they are."""
+    if block.dtype == bool:
+        return np.packbits(block[..., 0], axis=1)
+    return np.ascontiguousarray(block)
+
+
+def _packbits(block: np.ndarray) -> bytes:
+    rows = _packed(block)
+    rows = rows.view(np.uint8).reshape(len(rows), -1)
+    return b"".join(bytes(imagecodecs.packbits_encode(row.tobytes())) for row in rows)
+
+
+def _fax(block: np.ndarray) -> bytes:
+    """Compress by Group 4 (ITU-T T.6), as libtiff does, in one strip; black is one there."""
+    file = io.BytesIO()
+    image = Image.fromarray(~block[..., 0])
+    image.encoderinfo = {}
+    image.save(file, "TIFF", compression="group4", strip_size=1 << 30)
+    with Image.open(io.BytesIO(file.getvalue())) as opened:
+        (offset,), (size,) = opened.tag_v2[273], opened.tag_v2[279]  # type: ignore[attr-defined]
+    return file.getvalue()[offset : offset + size]
+
+
+def _with(encoder: Callable[..., Any]) -> Callable[[np.ndarray], bytes]:
+    return lambda block: bytes(encoder(_plain(block)))
+
+
+_COMPRESSORS: dict[int, Callable[[np.ndarray], bytes]] = {
+    1: _plain,
+    4: _fax,
+    5: _with(imagecodecs.lzw_encode),
+    _DEFLATE: _with(imagecodecs.zlib_encode),
+    32773: _packbits,
+    32946: _with(imagecodecs.zlib_encode),
+    34925: _with(imagecodecs.lzma_encode),
+    50000: _with(imagecodecs.zstd_encode),
+}
+_LOSSLESS = {
+    "none": 1,
+    "lzw": 5,
+    "adobe_deflate": _DEFLATE,
+    "deflate": 32946,
+    "packbits": 32773,
+    "lzma": 34925,
+    "zstd": 50000,
+}
+_FAX = {"ccittrle", "ccittfax3", "ccittfax4"}
+_PREDICTED = {5, _DEFLATE, 32946, 34925, 50000}
+
+
+def _compression(form: Form, samples: np.ndarray, tags: _Tags) -> tuple[int, int]:
+    """Choose compression and predictor: the master's, where they lose nothing."""
+    notes = form.notes if form.format == "TIFF" else {}
+    name = notes.get("compression", "adobe_deflate")
+    whole = samples.dtype.kind == "u"
+    if name in _FAX and samples.dtype == bool and not notes.get("tile"):
+        tags[262] = (SHORT, [0])  # Group 4 counts on white paper
+        return 4, 1
+    known = _LOSSLESS.get(name)
+    if known is None:
+        return _DEFLATE, 2 if whole else 1
+    usual = notes.get("predictor", 2)
+    return known, 2 if usual == 2 and whole and known in _PREDICTED else 1
+
+
+# -- what stands beside the pixels -----------------------------------------------------------------
+
+
+def beside(form: Form, order: str, *, gray: bool) -> tuple[Tree, list[str]]:
+    """Give the tags that say something of the photograph, and what of it cannot be held."""
+    tree, warnings = tags(form.metadata, order)
+    if form.icc and _fits(form, gray=gray):
+        tree.fields[34675] = Field(34675, UNDEFINED, len(form.icc), form.icc)
+    return tree, warnings
+
+
+def _fits(form: Form, *, gray: bool) -> bool:
+    if form.mode.startswith("CMYK") and not gray:
+        return convert.profile(form.icc, "CMYK") is not None
+    return convert.describes(form.icc, gray=gray)
