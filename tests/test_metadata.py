@@ -126,10 +126,10 @@ def through(tmp_path_factory):
 
 # How a file stores the picture, and what formats say in a way of their own.
 STORED = (
-    {f"IFD0:{name}" for name in "ImageWidth ImageHeight BitsPerSample Compression".split()}
-    | {f"IFD0:{name}" for name in "PhotometricInterpretation StripOffsets".split()}
-    | {f"IFD0:{name}" for name in "SamplesPerPixel RowsPerStrip StripByteCounts".split()}
-    | {f"IFD0:{name}" for name in "PlanarConfiguration YCbCrPositioning Predictor".split()}
+    {f"IFD0:{name}" for name in ["ImageWidth", "ImageHeight", "BitsPerSample", "Compression"]}
+    | {f"IFD0:{name}" for name in ["PhotometricInterpretation", "StripOffsets"]}
+    | {f"IFD0:{name}" for name in ["SamplesPerPixel", "RowsPerStrip", "StripByteCounts"]}
+    | {f"IFD0:{name}" for name in ["PlanarConfiguration", "YCbCrPositioning", "Predictor"]}
     | {"IFD0:YCbCrSubSampling", "IFD0:ReferenceBlackWhite", "IFD0:YCbCrCoefficients"}
 )
 GROUPS = ("IFD0", "ExifIFD", "GPS", "InteropIFD", "Canon", "IPTC", "XMP-")
@@ -149,7 +149,8 @@ def test_every_tag_of_a_master_is_in_its_derivative(through, name, target):
     read, *_ = through
     master, derivative = told(read[name]), told(read[name, target])
     assert len(master) > 35, "the reference wrote what the test is about"
-    assert master.keys() >= CHANGED.keys() | CANON.keys() | {"IPTC:Keywords", "GPS:GPSLatitude"}
+    assert master.keys() >= CHANGED.keys() | CANON.keys() | {"GPS:GPSLatitude"}
+    assert "IPTC:Keywords" in master or name == "WEBP"  # into which ExifTool writes none
     expected = {**master, **CHANGED}
     assert {tag: derivative.get(tag) for tag in expected} == expected
     assert derivative.keys() <= expected.keys() | {"IPTC:ApplicationRecordVersion"}
@@ -257,6 +258,16 @@ def test_directories_of_exif_are_written_in_a_tiffs_own_order_and_size(tmp_path,
     derivative.write_bytes(codec.encode(form, decoded.pixels))
     with tifffile.TiffFile(derivative) as tiff:
         assert (tiff.byteorder, tiff.is_bigtiff) == (byteorder, big)
+        tags = tiff.pages[0].tags
+        assert tags["Artist"].value == "A. Photographer"
+        assert tags["ExifTag"].value["DateTimeOriginal"] == "1931:05:02 10:00:00"
+        assert tags["ExifTag"].value["PixelXDimension"] == WIDTH
+        assert tags["ExifTag"].value["ExposureTime"] == (1, 50)
+        assert tags["GPSTag"].value["GPSLatitude"][:2] == (48, 1)
+        assert b"Br\xc3\xbccke" in tags["IPTCNAA"].value
+        assert "The pier" in tags["XMP"].value.decode()
+    if big:  # of which ExifTool reads the first directory alone
+        return
     old, new = map(told, exiftool.tags(master, derivative))
     expected = {**old, **{name: value for name, value in CHANGED.items() if name in old}}
     assert {tag: new.get(tag) for tag in expected} == expected

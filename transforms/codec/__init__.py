@@ -3,7 +3,7 @@
 import io
 import mmap
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -19,6 +19,7 @@ from transforms.codec.form import (
     CodecError,
     Decoded,
     Form,
+    Page,
     Stated,
     check_size,
 )
@@ -28,15 +29,18 @@ __all__ = [
     "DEFAULT_QUALITY",
     "EXTENSIONS",
     "FORMATS",
+    "OF_PAGES",
     "CodecError",
     "Decoded",
     "Form",
     "Format",
+    "Page",
     "Stated",
     "decode",
     "decode_pages",
     "encode",
     "encode_mask",
+    "encode_pages",
     "form_of",
     "format_of",
     "probe",
@@ -68,6 +72,7 @@ FORMATS: dict[str, Format] = {
     "BMP": Format((".bmp",)),
     "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), deep=True),
 }
+OF_PAGES = frozenset({"TIFF"})  # formats whose files hold any number of pages
 # Those that Pillow decodes; of PNG and PPM, what has 8 bits.
 _PILLOWS = [name for name in FORMATS if name not in ("TIFF", "JP2")]
 
@@ -131,28 +136,39 @@ def encode(
     quality: int = DEFAULT_QUALITY,
     warnings: list[str] | None = None,
 ) -> bytes:
+    """Encode a derivative of one page; see `Page` and `encode_pages`."""
+    page = Page(form, pixels, alpha)
+    return encode_pages([page], name=name, quality=quality, warnings=warnings)
+
+
+def encode_pages(
+    pages: Sequence[Page],
+    *,
+    name: str | None = None,
+    quality: int = DEFAULT_QUALITY,
+    warnings: list[str] | None = None,
+) -> bytes:
     """Encode a derivative as its master was, with the master's metadata.
 
     Args:
-        form: of the master.
-        pixels: uint8 or uint16 [H, W, 1 or 3]; three channels make a gray master's derivative RGB.
-        alpha: [H, W] of the same type.
+        pages: in their order; more than one where the format is one of `OF_PAGES`.
         name: the format, a key of `FORMATS`; None for the master's own.
         quality: of JPEG and lossy WebP, 1-100.
         warnings: a list to which is added what of the metadata cannot be held.
 
     Raises:
-        CodecError: the format cannot hold these pixels.
+        CodecError: the format cannot hold them.
     """
-    name = name or form.format
+    name = name or pages[0].form.format
     known = FORMATS[name]
-    if pixels.dtype != np.uint8 and not known.deep:
+    if any(page.pixels.dtype != np.uint8 for page in pages) and not known.deep:
         raise CodecError(f"{name} cannot hold 16 bits; choose another --image_format")
-    if alpha is not None and not known.alpha:
+    if any(page.alpha is not None for page in pages) and not known.alpha:
         raise CodecError(f"{name} cannot hold transparency; choose another --image_format")
     said: list[str] = [] if warnings is None else warnings
     if name == "TIFF":
-        return tiff_write.encode([tiff_write.Page(form, pixels, alpha)], said)
+        return tiff_write.encode(pages, said)
+    form, pixels, alpha = pages[0]
     if name == "JP2":
         data = jp2.encode(form, pixels, alpha)
     elif name == "PNG" and pixels.dtype != np.uint8:

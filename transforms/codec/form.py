@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,20 @@ class Decoded:
     pixels: np.ndarray
     alpha: np.ndarray | None
     warnings: tuple[str, ...]
+
+
+class Page(NamedTuple):
+    """A page to encode.
+
+    Attributes:
+        form: of its master.
+        pixels: uint8 or uint16 [H, W, 1 or 3]; three channels make a gray master's derivative RGB.
+        alpha: [H, W] of the same type.
+    """
+
+    form: Form
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ out; strips and tiles are compressed by the encoders that tifffile uses.
 import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import imagecodecs
 import numpy as np
 from PIL import Image
 
 from transforms.codec import samples as convert
-from transforms.codec.form import CodecError, Form
+from transforms.codec.form import CodecError, Form, Page
 from transforms.metadata import directories
 from transforms.metadata.blocks import MetadataError
 from transforms.metadata.directories import (
@@ -32,14 +32,6 @@ from transforms.metadata.tiff import tags
 _STRIP = 1 << 18  # bytes of a strip, where the master has none
 _CLASSIC = (1 << 32) - (1 << 24)  # bytes that the offsets of a TIFF reach, with room for tags
 _DEFLATE = 8
-
-
-class Page(NamedTuple):
-    """A page to write: its master's form, pixels [H, W, 1 or 3], and alpha [H, W] or None."""
-
-    form: Form
-    pixels: np.ndarray
-    alpha: np.ndarray | None
 
 
 def encode(pages: Sequence[Page], warnings: list[str]) -> bytes:
