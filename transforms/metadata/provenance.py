@@ -106,7 +106,7 @@ def recorded(packet: bytes | None, made: Provenance) -> tuple[bytes, list[str]]:
         The packet, and what a person should know.
     """
     tool, origin = made
-    if packet is None:
+    if packet is None or not packet.strip(b"\0\t\n\r "):
         return xmp.new(_properties(None, tool, origin)), []
     try:
         found = xmp.outline(packet)
