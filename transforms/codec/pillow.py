@@ -47,7 +47,10 @@ def decode(data: bytes, formats: list[str], max_pixels: int, frame: int = 0) -> 
             image.info |= stated
         except Exception as error:  # Pillow's parsers of broken files raise whatever they meet
             raise CodecError(f"broken {image.format} data: {error}") from error
-        if frames > 1:
+        if image.format == "PSD":
+            if frames > 1:
+                warnings.append("its layers are not carried over, only what they show together")
+        elif frames > 1 and image.format != "TIFF":
             warnings.append(f"only the first of {frames} frames is restored")
         form = _form(image, data, warnings)
         pixels, alpha = _arrays(image, form)
@@ -71,6 +74,8 @@ def encode(
         options |= _XMP.get(name, _no_xmp)(form.xmp, form.exif)
     out = io.BytesIO()
     try:
+        if name == "BMP" and image.mode == "RGBA":
+            return _bmp_with_alpha(image, form.dpi)
         image.save(out, name, **options)
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise CodecError(
@@ -271,8 +276,10 @@ def _image(
     gray = pixels.shape[-1] == 1
     icc = form.icc if convert.describes(form.icc, gray=gray) else None
     if alpha is not None:
+        if gray and name == "BMP":
+            pixels = np.repeat(pixels, 3, axis=-1)
         joined = np.concatenate([pixels, alpha[..., None]], axis=-1)
-        return Image.fromarray(joined, "LA" if gray else "RGBA"), icc
+        return Image.fromarray(joined), icc
     if gray:
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
         if form.mode == "1":
@@ -317,6 +324,19 @@ _XMP: dict[str, Callable[[bytes, bytes | None], dict[str, Any]]] = {
     "PNG": _png_xmp,
     "WEBP": _just_xmp,
 }
+
+
+def _bmp_with_alpha(image: Image.Image, dpi: tuple[float, float] | None) -> bytes:
+    """Write a BMP whose header tells that it has alpha (BITMAPV4HEADER), which Pillow does not."""
+    pixels = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
+    per_metre = [round(dots / 0.0254) for dots in dpi or (0, 0)]
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    srgb = b"BGRs" + bytes(48)
+    head = struct.pack(
+        "<IiiHHIIiiII4I", 108, *image.size, 1, 32, 3, len(pixels), *per_metre, 0, 0, *masks
+    )
+    start = 14 + len(head) + len(srgb)
+    return struct.pack("<2sIII", b"BM", start + len(pixels), 0, start) + head + srgb + pixels
 
 
 def _plain(form: Form, mode: str, quality: int) -> dict[str, Any]:
