@@ -149,6 +149,7 @@ READ_ONLY = {
     "PCX": {},
     "DIB": {},
     "QOI": {},
+    "IM": {},
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
 }
 

@@ -4,7 +4,7 @@ import io
 import mmap
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -82,6 +82,11 @@ READ_ONLY: dict[str, tuple[str, ...]] = {
     "SUN": (".ras",),
     "PCX": (".pcx",),
     "DIB": (".dib",),
+    "IM": (".im",),
+    "MSP": (".msp",),
+    "XBM": (".xbm",),
+    "ICO": (".ico",),
+    "CUR": (".cur",),
     "TGA": (".tga",),  # the last that is tried, for it has no mark
 }
 # Those that Pillow decodes; of PNG and PPM, what has 8 bits.
@@ -123,7 +128,11 @@ def decode_pages(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> list[D
         return [png.decode(data, max_pixels)]
     if name == "PPM" and ppm.is_deep(data):
         return [ppm.decode(data, max_pixels)]
-    return [pillow.decode(data, _PILLOWS, max_pixels)]
+    warnings: list[str] = []
+    if name == "PNG":
+        data, warnings = png.without_bombs(data)
+    decoded = pillow.decode(data, _PILLOWS, max_pixels)
+    return [replace(decoded, warnings=(*decoded.warnings, *warnings))]
 
 
 def form_of(pixels: np.ndarray, max_pixels: int = DEFAULT_MAX_PIXELS) -> Form:

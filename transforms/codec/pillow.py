@@ -33,7 +33,7 @@ def decode(data: bytes, formats: list[str], max_pixels: int, frame: int = 0) -> 
     with _opened(io.BytesIO(data), formats) as image:
         width, height = image.size
         check_size(width, height, max_pixels)
-        _refuse_cut_depth(image)
+        _refuse_cut_depth(image, data)
         warnings: list[str] = []
         stated = dict(image.info)
         try:
@@ -128,7 +128,7 @@ def _opened(file: BinaryIO, formats: list[str]) -> Iterator[Image.Image]:
         yield image
 
 
-def _refuse_cut_depth(image: Any) -> None:
+def _refuse_cut_depth(image: Any, data: bytes) -> None:
     # Pillow opens 16-bit colour as 8-bit without a word; only the raw mode of its tiles tells.
     raw = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     deep = any(isinstance(arg, str) and ";16" in arg for args in raw for arg in args)
@@ -136,10 +136,17 @@ def _refuse_cut_depth(image: Any) -> None:
         deep |= max(image.tag_v2.get(258, (8,))) > 8  # BitsPerSample; planes have raw modes of 8
     elif image.format == "PPM":
         deep |= any(isinstance(arg, int) and arg > 255 for args in raw for arg in args)  # maxval
+    elif image.format == "SGI":
+        deep |= any(tile.codec_name == "SGI16" for tile in image.tile)
+    elif image.format == "AVIF":
+        # High bit depth in the box of the codec's configuration (AV1-ISOBMFF, section 2.3.3).
+        at = data.find(b"av1C") + 4
+        deep |= at >= 4 and len(data) > at + 2 and bool(data[at + 2] & 0x40)
     if image.mode in ("I", "F") or (deep and not image.mode.startswith("I;16")):
+        depth = "32" if image.mode in "IF" else "more than 8"
         raise CodecError(
-            f"{'32-bit' if image.mode in 'IF' else '16-bit colour'} images are not supported yet: "
-            "they would be cut to 8 bits"
+            f"{depth} bits a sample of {image.format} would be cut to 8; convert it to TIFF or PNG "
+            "of 16 bits"
         )
 
 
