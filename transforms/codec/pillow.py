@@ -5,6 +5,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,6 +15,7 @@ from transforms import metadata
 from transforms.codec import carried
 from transforms.codec import samples as convert
 from transforms.codec.form import CodecError, Decoded, Form, Stated, check_size, upright
+from transforms.metadata import Blocks, Found, Resolution
 
 
 def decode(data: bytes, formats: list[str], max_pixels: int, frame: int = 0) -> Decoded:
@@ -26,7 +28,7 @@ def decode(data: bytes, formats: list[str], max_pixels: int, frame: int = 0) -> 
     with _opened(io.BytesIO(data), formats) as image:
         width, height = image.size
         check_size(width, height, max_pixels)
-        _refuse_cut_depth(image)
+        _refuse_cut_depth(image, data)
         warnings: list[str] = []
         stated = dict(image.info)
         try:
@@ -38,7 +40,10 @@ def decode(data: bytes, formats: list[str], max_pixels: int, frame: int = 0) -> 
             image.info |= stated
         except Exception as error:  # Pillow's parsers of broken files raise whatever they meet
             raise CodecError(f"broken {image.format} data: {error}") from error
-        if frames > 1:
+        if image.format == "PSD":
+            if frames > 1:
+                warnings.append("its layers are not carried over, only what they show together")
+        elif frames > 1 and image.format != "TIFF":
             warnings.append(f"only the first of {frames} frames is restored")
         form = _form(image, data, (width, height), warnings)
         pixels, alpha = _arrays(image, form)
@@ -61,6 +66,8 @@ def encode(
         options["icc_profile"] = icc
     out = io.BytesIO()
     try:
+        if name == "BMP" and image.mode == "RGBA":
+            return _bmp_with_alpha(image, form.dpi)
         image.save(out, name, **options)
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise CodecError(
@@ -113,7 +120,7 @@ def _opened(file: BinaryIO, formats: list[str]) -> Iterator[Image.Image]:
         yield image
 
 
-def _refuse_cut_depth(image: Any) -> None:
+def _refuse_cut_depth(image: Any, data: bytes) -> None:
     # Pillow opens 16-bit colour as 8-bit without a word; only the raw mode of its tiles tells.
     raw = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     deep = any(isinstance(arg, str) and ";16" in arg for args in raw for arg in args)
@@ -121,17 +128,25 @@ def _refuse_cut_depth(image: Any) -> None:
         deep |= max(image.tag_v2.get(258, (8,))) > 8  # BitsPerSample; planes have raw modes of 8
     elif image.format == "PPM":
         deep |= any(isinstance(arg, int) and arg > 255 for args in raw for arg in args)  # maxval
+    elif image.format == "SGI":
+        deep |= any(tile.codec_name == "SGI16" for tile in image.tile)
+    elif image.format == "AVIF":
+        # High bit depth in the box of the codec's configuration (AV1-ISOBMFF, section 2.3.3).
+        at = data.find(b"av1C") + 4
+        deep |= at >= 4 and len(data) > at + 2 and bool(data[at + 2] & 0x40)
     if image.mode in ("I", "F") or (deep and not image.mode.startswith("I;16")):
+        depth = "32" if image.mode in "IF" else "more than 8"
         raise CodecError(
-            f"{'32-bit' if image.mode in 'IF' else '16-bit colour'} images are not supported yet: "
-            "they would be cut to 8 bits"
+            f"{depth} bits a sample of {image.format} would be cut to 8; convert it to TIFF or PNG "
+            "of 16 bits"
         )
 
 
 def _form(image: Any, data: bytes, size: tuple[int, int], warnings: list[str]) -> Form:
     name = _format(image)
     icc = image.info.get("icc_profile") or None
-    told = carried.described(metadata.read(data, name), size, icc, warnings)
+    found = metadata.read(data, name) if name in metadata.HOLDING else _told(image)
+    told = carried.described(found, size, icc, warnings)
     if name == "GIF":
         warnings.append("GIF holds 256 colours; --image_format png keeps all of them")
     mode = _mode(image)
@@ -143,6 +158,18 @@ def _form(image: Any, data: bytes, size: tuple[int, int], warnings: list[str]) -
         notes=_notes(image, data),
         **told,
     )
+
+
+def _told(image: Any) -> Found:
+    """Give what Pillow tells of the metadata of formats that we read none of ourselves."""
+    exif, xmp, dpi = (image.info.get(name) for name in ("exif", "xmp", "dpi"))
+    resolution = None
+    if dpi and all(dpi):
+        x, y = (Fraction(float(dots)).limit_denominator(10**4) for dots in dpi)
+        resolution = Resolution(x, y, 2)
+    exif = exif.removeprefix(b"Exif\0\0") if exif else None
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    return Found(Blocks(exif=exif or None, xmp=xmp or None, resolution=resolution))
 
 
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16}
@@ -225,8 +252,10 @@ def _image(
     gray = pixels.shape[-1] == 1
     icc = form.icc if convert.describes(form.icc, gray=gray) else None
     if alpha is not None:
+        if gray and name == "BMP":
+            pixels = np.repeat(pixels, 3, axis=-1)
         joined = np.concatenate([pixels, alpha[..., None]], axis=-1)
-        return Image.fromarray(joined, "LA" if gray else "RGBA"), icc
+        return Image.fromarray(joined), icc
     if gray:
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
         if form.mode == "1":
@@ -251,12 +280,30 @@ def _webp(form: Form, mode: str, quality: int) -> dict[str, Any]:
     return {"quality": quality}
 
 
+def _bmp_with_alpha(image: Image.Image, dpi: tuple[float, float] | None) -> bytes:
+    """Write a BMP whose header tells that it has alpha (BITMAPV4HEADER), which Pillow does not."""
+    pixels = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
+    per_metre = [round(dots / 0.0254) for dots in dpi or (0, 0)]
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    srgb = b"BGRs" + bytes(48)
+    head = struct.pack(
+        "<IiiHHIIiiII4I", 108, *image.size, 1, 32, 3, len(pixels), *per_metre, 0, 0, *masks
+    )
+    start = 14 + len(head) + len(srgb)
+    return struct.pack("<2sIII", b"BM", start + len(pixels), 0, start) + head + srgb + pixels
+
+
+def _bmp(form: Form, mode: str, quality: int) -> dict[str, Any]:
+    return {"dpi": form.dpi} if form.dpi else {}
+
+
 def _plain(form: Form, mode: str, quality: int) -> dict[str, Any]:
     return {}
 
 
 # How Pillow is told to save, by the master's form, the mode to save and the quality.
 _OPTIONS: dict[str, Callable[[Form, str, int], dict[str, Any]]] = {
+    "BMP": _bmp,
     "JPEG": _jpeg,
     "WEBP": _webp,
 }

@@ -119,7 +119,7 @@ def insert(data: bytes | memoryview, name: str, blocks: Blocks) -> tuple[bytes, 
             ("EXIF", blocks.exif),
             ("IPTC", blocks.iptc or blocks.photoshop),
             ("XMP", blocks.xmp),
-            ("the resolution", blocks.resolution),
+            ("the resolution", blocks.resolution if name != "BMP" else None),  # which codecs write
             ("comments", blocks.remarks),
         )
         if held
