@@ -204,10 +204,34 @@ def test_exif_too_large_for_a_segment_loses_its_largest_value_and_says_so():
     tags.get_ifd(34665)[37510] = bytes(100_000)  # UserComment
     tags.get_ifd(34665)[0x9003] = "1931:05:02 10:00:00"
     derivative, (warning,) = through(saved(small(), "PNG", exif=tags), "JPEG")
-    assert "EXIF is too large: tag 37510 of 100,000 bytes was left out" in warning
+    assert "EXIF is too large: tag 37510, of 100,000 bytes, left out" in warning
     kept = opened(derivative).getexif()
     assert kept[270] == "Aunt May"
     assert kept.get_ifd(34665)[0x9003] == "1931:05:02 10:00:00"
+
+
+def test_a_block_of_thousands_of_large_values_is_made_to_fit_at_once():
+    count, size = 4000, 5000
+    start = 8 + 2 + 12 * count + 4
+    entries = b"".join(
+        struct.pack("<HHII", 40_000 + n, 7, size, start + size * n) for n in range(count)
+    )
+    block = b"II*\0" + struct.pack("<IH", 8, count) + entries + bytes(4 + size * count)
+    started = time.monotonic()
+    data, warnings = metadata.insert(saved(small(), "JPEG"), "JPEG", Blocks(exif=block))
+    assert time.monotonic() - started < 5
+    assert len(data) < 200_000
+    (warning,) = warnings
+    assert re.search(r"tag \d+, 3\d{3} more, of 19,\d{3},\d{3} bytes, left out", warning)
+    assert len(opened(data).getexif()) > 0
+
+
+def test_exif_in_several_segments_is_one_block():
+    block = canon_exif()
+    data = jpeg_with(
+        segment(0xE1, b"Exif\0\0" + block[:100]), segment(0xE1, b"Exif\0\0" + block[100:])
+    )
+    assert metadata.read(data, "JPEG").blocks.exif == block
 
 
 def test_iptc_too_large_for_a_segment_goes_into_several(tmp_path):

@@ -106,9 +106,9 @@ def outline(packet: bytes) -> Outline:
     Raises:
         MetadataError: it is not XML, no XMP, declares a document type or is too large.
     """
-    packet = _utf8(packet)
     if len(packet) > LARGEST:
         raise MetadataError(f"it has {len(packet):,} bytes, more than {LARGEST:,}")
+    packet = _utf8(packet)
     reader = _Reader(packet)
     reader.parse()
     if reader.rdf is None:
