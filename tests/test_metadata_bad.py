@@ -7,6 +7,7 @@ import re
 import struct
 import time
 import zlib
+from fractions import Fraction
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,7 +20,8 @@ from tests.test_codec_metadata import chunk
 from tests.test_metadata import FORMATS, canon_exif, plain
 from transforms import codec, metadata
 from transforms.codec import decode, encode
-from transforms.metadata import Blocks, Origin, Provenance, Tool
+from transforms.metadata import Blocks, Origin, Provenance, Resolution, Tool
+from transforms.metadata.tiff import tags
 
 MADE = Provenance(
     Tool("Heliograph", "algorithmicallyEnhanced", "restored"), Origin("a.jpg", "0" * 64)
@@ -243,6 +245,17 @@ def test_iptc_too_large_for_a_segment_goes_into_several(tmp_path):
     assert decode(data).form.metadata.iptc == caption
 
 
+@pytest.mark.parametrize("unit", [1, 2, 3])
+@pytest.mark.parametrize("x", [Fraction(1, 10**140), Fraction(10**140, 7), Fraction(6001, 10)])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_resolution_beyond_all_measure_stops_nothing(name, x, unit):
+    blocks = Blocks(resolution=Resolution(x, Fraction(300), unit))
+    data = encode(codec.Form(format=name, mode="RGB", metadata=blocks), small())
+    told = metadata.resolution(metadata.read(data, name).blocks)
+    if x == Fraction(6001, 10) and unit == 2:
+        assert told.dpi == pytest.approx((600.1, 300), abs=0.5)  # JFIF counts in whole ones
+
+
 def test_photoshops_resources_that_are_cut_off_are_said_and_kept():
     held = b"8BIM" + struct.pack(">HHI", 0x03ED, 0, 500) + b"short"
     derivative, (warning,) = through(jpeg_with(segment(0xED, b"Photoshop 3.0\0" + held)))
@@ -276,13 +289,14 @@ def test_no_damage_to_a_file_stops_its_metadata_from_being_read_and_written(name
         exif=canon_exif(),
         iptc=b"\x1c\x02\x78\x00\x05Hello",
         photoshop=b"8BIM" + struct.pack(">HHI", 0x03ED, 0, 2) + b"ab",
+        resolution=Resolution(Fraction(300), Fraction(300), 2),
         xmp=packet.encode(),
     )
     data = encode(codec.Form(format=name, mode="RGB", metadata=rich), small())
     end = min(len(data), 6000)
     dice = random.Random(name)
     start = len(data) - end if name == "TIFF" else 0  # where its directories are
-    blank = plain("JPEG", small())
+    blank = {target: plain(target, small()) for target in FORMATS}
     for _ in range(150):
         broken = bytearray(data)
         for _ in range(dice.choice((1, 3, 30))):
@@ -293,5 +307,10 @@ def test_no_damage_to_a_file_stops_its_metadata_from_being_read_and_written(name
         assert 1 <= metadata.orientation(found.blocks) <= 8
         amended = metadata.amended(found.blocks, 72, 96)
         told = metadata.recorded(amended.blocks, MADE)
-        derivative, _ = metadata.insert(blank, "JPEG", told.blocks)
-        assert metadata.read(derivative, "JPEG").blocks.xmp is not None
+        target = dice.choice(FORMATS)
+        if target == "TIFF":
+            tree, _ = tags(told.blocks, dice.choice("<>"))
+            assert 700 in tree.fields
+            continue
+        derivative, _ = metadata.insert(blank[target], target, told.blocks)
+        assert metadata.read(derivative, target).blocks.xmp is not None

@@ -7,6 +7,7 @@ written anew behind its end.
 
 import struct
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 
 from transforms.metadata import directories
 from transforms.metadata.blocks import MetadataError, Resolution
@@ -41,6 +42,7 @@ _PIXEL_X_DIMENSION, _PIXEL_Y_DIMENSION = 40962, 40963
 _STRIP_OFFSETS, _STRIP_BYTES = 273, 279
 _THUMBNAIL, _THUMBNAIL_BYTES = 513, 514
 
+_MOST = 0xFFFFFFFF
 _NAMED = 5  # of what is left out, before the rest is counted
 _KEPT = "and is carried over as it is"
 
@@ -206,12 +208,17 @@ def _pictures(block: bytearray, layout: Layout, second: Directory) -> list[tuple
 
 def resolution_fields(told: Resolution, order: str) -> list[Field]:
     """Make the tags that tell a resolution."""
-    x, y = (part.limit_denominator(10**6) for part in (told.x, told.y))
     return [
-        field_of(X_RESOLUTION, RATIONAL, (x.numerator, x.denominator), order),
-        field_of(Y_RESOLUTION, RATIONAL, (y.numerator, y.denominator), order),
+        field_of(X_RESOLUTION, RATIONAL, _ratio(told.x), order),
+        field_of(Y_RESOLUTION, RATIONAL, _ratio(told.y), order),
         field_of(RESOLUTION_UNIT, SHORT, [told.unit], order),
     ]
+
+
+def _ratio(part: Fraction) -> tuple[int, int]:
+    """Give the nearest fraction of two numbers of 32 bits."""
+    near = part.limit_denominator(max(1, min(10**6, int(_MOST / part))))
+    return min(_MOST, max(1, near.numerator)), near.denominator
 
 
 def with_fields(block: bytes | None, make: Iterable[tuple[int, int, bytes]]) -> bytes:

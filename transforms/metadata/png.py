@@ -181,9 +181,13 @@ def _chunk(kind: bytes, held: bytes) -> bytes:
 def _as_density(told: Resolution) -> bytes:
     if told.unit == NO_UNIT:
         ratio = (told.x / told.y).limit_denominator(1 << 20)
-        return struct.pack(">IIB", ratio.numerator, ratio.denominator, 0)
-    x, y = (min(0x7FFFFFFF, max(1, round(part))) for part in told.per_metre)
-    return struct.pack(">IIB", x, y, 1)
+        return struct.pack(">IIB", *map(_counted, (ratio.numerator, ratio.denominator)), 0)
+    return struct.pack(">IIB", *map(_counted, told.per_metre), 1)
+
+
+def _counted(part: Fraction | int) -> int:
+    """Give the nearest number that PNG can hold."""
+    return min(0x7FFFFFFF, max(1, round(part)))
 
 
 def _raw(kind: bytes, held: bytes) -> bytes:
