@@ -21,10 +21,12 @@ from pipeline.archive import archive_root
 from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, SHARD_SIZE, Job
 from pipeline.packages import bag, iiif
 from pipeline.plan import Budget
+from pipeline.provenance import tool_of
 from pipeline.serving import Served, serve
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
 from transforms.guards import GuardError, parse_guards
+from transforms.metadata import Tool
 from transforms.metrics import NONE, MetricError, choose
 from transforms.metrics.perceptual import Lpips
 from transforms.recipe import RecipeError, parse_recipe
@@ -110,6 +112,10 @@ def make_job(args: argparse.Namespace) -> Job:
         signing = _signing(args, served)
         if signing is not None:
             facts["certificate_sha256"] = signing.fingerprint
+        tool = _tool(args, served, facts)
+        if tool is not None:
+            encoding = dataclasses.replace(encoding, tool=tool)
+            facts["provenance"] = dataclasses.asdict(tool)
     except (
         RecipeError,
         ContractError,
@@ -206,6 +212,18 @@ def _find_lpips(args: argparse.Namespace) -> Lpips | None:
         comparison.describe(Path(folder), trust=trust)
         sha256 = digest(Path(folder))
     return Lpips(os.path.abspath(path) if storage.is_local(path) else path, sha256, trust)
+
+
+def _tool(args: argparse.Namespace, served: Served | None, facts: dict[str, Any]) -> Tool | None:
+    """Say what makes the derivatives, in words that are the same wherever the model is kept."""
+    contract = served.description.contract if served else None
+    told = {
+        "model": contract.name if contract else None,
+        "model_sha256": served.given_sha256 if served else None,
+        "precision": facts.get("precision"),
+        "seed": facts["seed"],
+    }
+    return tool_of(args, contract, {name: str(v) for name, v in told.items() if v is not None})
 
 
 def _digest(facts: dict[str, Any]) -> str:

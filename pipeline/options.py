@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from transforms.metadata.provenance import SOURCE_TYPES
+
 if TYPE_CHECKING:
     from models.contract import Contract
     from models.saved_model import Precision
@@ -375,6 +377,15 @@ OPTIONS: tuple[Option, ...] = (
         type=whole(1, 100),
         default=95,
         help="of JPEG and lossy WebP derivatives, 1-100 (default: %(default)s)",
+    ),
+    _option(
+        "--digital_source_type",
+        commands=("restore",),
+        choices=SOURCE_TYPES,
+        metavar="TERM",
+        help="what derivatives call themselves in their metadata, a term of IPTC's vocabulary "
+        "(default: algorithmicallyEnhanced, or compositeWithTrainedAlgorithmicMedia where colours "
+        "or missing pixels are invented)",
     ),
     _option(
         "--output_format",

@@ -5,13 +5,14 @@ import hashlib
 import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apache_beam as beam
 import numpy as np
 
-from transforms import codec, scratch, storage
+from transforms import codec, metadata, scratch, storage
 from transforms.codec.compression import compression_of
+from transforms.metadata import Origin, Provenance, Tool
 from transforms.pages import fold, unfold
 from transforms.record import Batch, Derivative, MaskFile, Record, SharedFile, Source
 from transforms.scratch import Buffer
@@ -41,11 +42,13 @@ class Encoding:
         format: a key of `codec.FORMATS`, or None for each master's own.
         quality: of JPEG and lossy WebP, 1-100.
         untouched: whether the masters' bytes are passed on as they are; arrays become PNG.
+        tool: what they say of how they were made; None to say nothing.
     """
 
     format: str | None = None
     quality: int = codec.DEFAULT_QUALITY
     untouched: bool = False
+    tool: Tool | None = None
 
     def name(self, source: Source) -> str:
         """Give the derivative's path below `images/`: the master's, with a second extension where
@@ -57,12 +60,13 @@ class Encoding:
         """Give the derivative's path, and the format to write; None for the master's own.
 
         Arrays go out as PNG, and so do images whose names do not tell their format, as in shards,
-        so that names are known before the images are.
+        or tell one that is not written, so that names are known before the images are.
         """
         mirror = source.mirror
         extension = posixpath.splitext(mirror)[1].lower()
         is_array = source.member is not None and source.member.pixels > 0
-        tells = not is_array and (self.untouched or extension in codec.EXTENSIONS)
+        written = codec.EXTENSIONS.get(extension) in codec.FORMATS
+        tells = not is_array and (self.untouched or written)
         known = self.format or (None if tells else "PNG")
         if known is None or extension in codec.FORMATS[known].extensions:
             return mirror, known
@@ -84,13 +88,18 @@ def encode_record(record: Record, encoding: Encoding, signer: Signer | None = No
         assert known is not None, "the master's own format holds all pages"
         name = record.mirror + codec.FORMATS[known].extensions[0]
     pages = (record, *record.further)
+    warnings = list(record.warnings)
     data = codec.encode_pages(
-        [_page(page, known) for page in pages], name=known, quality=encoding.quality
+        [_page(page, encoding, warnings) for page in pages],
+        name=known,
+        quality=encoding.quality,
+        warnings=warnings,
     )
+    record = record.replace(warnings=tuple(warnings))
     signed = False
     if signer is not None:
         record, data, signed = signer.sign(record, name, data)
-        pages = (record, *record.further)
+    pages = (record, *record.further)
     digest = hashlib.sha256(data).hexdigest()
     written = [_encoded(page, data, digest, name, *_size(page), known, signed) for page in pages]
     further = tuple(page.replace(encoded=None) for page in written[1:])
@@ -103,11 +112,25 @@ def holds_pages(record: Record, encoding: Encoding) -> bool:
     return (known or (record.form.format if record.form else None)) in codec.OF_PAGES
 
 
-def _page(record: Record, known: str | None) -> codec.Page:
+def _page(record: Record, encoding: Encoding, warnings: list[str]) -> codec.Page:
+    """Give what is to be encoded of a record, with what it says of how it was made."""
     form = codec.form_of(record.image) if record.form is None else record.form
     result = record.image if record.restored is None else record.restored
     before = record.image if record.reference is None else record.reference
-    return codec.Page(*codec.own_colours(form, result, before, record.native, known), record.alpha)
+    known = encoding.naming(record.source)[1]
+    form, samples = codec.own_colours(form, result, before, record.native, known)
+    if encoding.tool is not None and (known or form.format) in metadata.HOLDING:
+        told = metadata.recorded(form.metadata, _provenance(record, encoding.tool))
+        form = replace(form, metadata=told.blocks)
+        warnings += told.warnings
+    return codec.Page(form, samples, record.alpha)
+
+
+def _provenance(record: Record, tool: Tool) -> Provenance:
+    assert record.sha256 is not None, f"{record.key} has not been read"
+    done = {"recipe": record.recipe, "page": str(record.page) if record.page > 1 else None}
+    told = tuple((name, value) for name, value in done.items() if value)
+    return Provenance(tool, Origin(record.key, record.sha256, told))
 
 
 def _size(record: Record) -> tuple[int, int]:

@@ -1,52 +1,32 @@
-"""From the metadata blocks of a file to a master's form, and back into a derivative."""
+"""From what a file says beside its pixels to a master's form."""
 
-from fractions import Fraction
 from typing import Any
 
 from transforms import metadata
-from transforms.codec.form import TURNS, Form
-from transforms.metadata import Blocks, Resolution
-from transforms.scratch import Buffer
-
-_EXIF = b"Exif\0\0"
+from transforms.codec.form import TURNS
+from transforms.metadata import Found
 
 
 def described(
-    data: Buffer, name: str, size: tuple[int, int], icc: bytes | None, warnings: list[str]
+    found: Found, size: tuple[int, int], icc: bytes | None, warnings: list[str]
 ) -> dict[str, Any]:
     """Give those attributes of a form that say something of the photograph.
 
     Args:
-        data: the file.
-        name: its format, a key of `FORMATS`.
+        found: the metadata of the file, or of its page.
         size: width and height, as stored.
         icc: its profile.
         warnings: what a person should know is added.
     """
-    blocks, said = metadata.read(data, name)
-    orientation = metadata.orientation(blocks)
-    if orientation > 4:
-        size = size[::-1]
-    upright, more = metadata.amended(blocks, *size)
-    warnings += [*said, *more]
-    resolution = upright.resolution
+    orientation = metadata.orientation(found.blocks)
+    width, height = size[::-1] if orientation > 4 else size
+    blocks, said = metadata.amended(found.blocks, width, height)
+    warnings += [*found.warnings, *said]
+    resolution = metadata.resolution(blocks)
     return {
         "orientation": orientation if orientation in TURNS else 1,
         "icc": icc,
-        "exif": _EXIF + upright.exif if upright.exif else None,
-        "xmp": upright.xmp,
-        "iptc": upright.iptc,
+        "metadata": blocks,
         "dpi": resolution.dpi if resolution else None,
         "resolution_unit": resolution.unit if resolution else None,
     }
-
-
-def inserted(data: bytes, name: str, form: Form) -> bytes:
-    """Put what a form says of the photograph into an encoded image that says nothing yet."""
-    resolution = None
-    if form.dpi:
-        x, y = (Fraction(dots).limit_denominator(10**6) for dots in form.dpi)
-        resolution = Resolution(x, y, 2)
-    exif = form.exif.removeprefix(_EXIF) if form.exif else None
-    blocks = Blocks(exif=exif, iptc=form.iptc, xmp=form.xmp, resolution=resolution)
-    return metadata.insert(data, name, blocks)[0]

@@ -1,6 +1,5 @@
 """What is known of a master beside its pixels, and what all codecs share."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from transforms import scratch
 from transforms.icc import SIGNATURES
+from transforms.metadata import Blocks
 
 DEFAULT_MAX_PIXELS = 250_000_000
 DEFAULT_QUALITY = 95
@@ -27,8 +27,8 @@ class Form:
         mode: Pillow's mode of the master.
         bits: of each sample, as the file stores them: 1 of a bilevel image, 12, 16, 32.
         orientation: as EXIF numbers them, 1-8, that the file was found with.
-        icc, exif, xmp, iptc: metadata blocks, None where there are none; orientation is set to 1 in
-            them. IPTC is the bare IIM datasets.
+        icc: the ICC profile, if there is one.
+        metadata: what else the file says beside its pixels, as it says it.
         dpi: resolution in dots per inch, whatever the unit that the file states it in.
         resolution_unit: that unit, as EXIF and TIFF number them: 2 inch, 3 centimetre, 1 none
             (there is no `dpi` then); None where the file names no unit.
@@ -43,9 +43,7 @@ class Form:
     bits: int = 8
     orientation: int = 1
     icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    iptc: bytes | None = None
+    metadata: Blocks = field(default_factory=Blocks)
     dpi: tuple[float, float] | None = None
     resolution_unit: int | None = None
     conversions: tuple[str, ...] = ()
@@ -145,8 +143,3 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn an array [H, W, ...] that is stored with an EXIF orientation; an unknown one is 1."""
     return scratch.contiguous(TURNS.get(orientation, TURNS[1])(pixels))
-
-
-def upright_xmp(xmp: bytes) -> bytes:
-    """Say in an XMP packet, where it says anything of it, that the image is upright."""
-    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)

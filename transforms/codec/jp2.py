@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import imagecodecs
 import numpy as np
 
+from transforms import metadata
 from transforms.codec import carried, pillow
 from transforms.codec import samples as convert
 from transforms.codec.form import (
@@ -129,8 +130,7 @@ def encode(form: Form, pixels: np.ndarray, alpha: np.ndarray | None) -> bytes:
         raise CodecError(f"JPEG 2000 cannot hold this image: {error}") from error
     if bare:
         return stream
-    file = _file(stream, samples, form.profile_of(pixels), alpha is not None)
-    return carried.inserted(file, "JP2", form)
+    return _file(stream, samples, form.profile_of(pixels), alpha is not None)
 
 
 def _file(stream: bytes, samples: np.ndarray, icc: bytes | None, alpha: bool) -> bytes:
@@ -214,7 +214,9 @@ def _size(data: Buffer, at: int, *, codestream: bool) -> _Head:
 
 def _form(data: Buffer, head: _Head) -> tuple[Form, tuple[str, ...]]:
     warnings: list[str] = []
-    told = carried.described(data, "JP2", (head.width, head.height), head.icc, warnings)
+    told = carried.described(
+        metadata.read(data, "JP2"), (head.width, head.height), head.icc, warnings
+    )
     notes = {"codestream": head.codestream}
     form = Form(format="JP2", mode=head.mode, bits=head.bits, notes=notes, **told)
     return form, tuple(warnings)

@@ -4,24 +4,18 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, UnidentifiedImageError
 
-from transforms import scratch
+from transforms import metadata, scratch
+from transforms.codec import carried
 from transforms.codec import samples as convert
-from transforms.codec.form import (
-    CodecError,
-    Decoded,
-    Form,
-    Stated,
-    check_size,
-    upright,
-    upright_xmp,
-)
+from transforms.codec.form import CodecError, Decoded, Form, Stated, check_size, upright
 from transforms.icc import SRGB
+from transforms.metadata import Blocks, Found, Resolution
 from transforms.scratch import Buffer
 
 
@@ -35,44 +29,46 @@ def decode(data: Buffer, formats: list[str], max_pixels: int, frame: int = 0) ->
     with _opened(scratch.opened(data), formats) as image:
         width, height = image.size
         check_size(width, height, max_pixels)
-        _refuse_cut_depth(image)
+        _refuse_cut_depth(image, data)
         warnings: list[str] = []
         stated = dict(image.info)
         try:
             frames = getattr(image, "n_frames", 1)
             if frame:
                 image.seek(frame)
-            # Before anything more is asked: PNG may hold metadata after its pixels. TIFF Pillow
-            # turns upright itself.
             with _without_pillows_limit():
                 image.load()
             image.info |= stated
         except Exception as error:  # Pillow's parsers of broken files raise whatever they meet
             raise CodecError(f"broken {image.format} data: {error}") from error
-        if frames > 1:
+        if image.format == "PSD":
+            if frames > 1:
+                warnings.append("its layers are not carried over, only what they show together")
+        elif frames > 1 and image.format != "TIFF":
             warnings.append(f"only the first of {frames} frames is restored")
-        form = _form(image, data, warnings)
+        form = _form(image, data, (width, height), warnings)
         pixels, alpha = _arrays(image, form)
-    alpha = None if alpha is None else upright(alpha, form.orientation)
-    return Decoded(form, upright(pixels, form.orientation), alpha, tuple(warnings))
+    turn = 1 if image.format == "TIFF" else form.orientation  # Pillow turns a TIFF as it loads it
+    alpha = None if alpha is None else upright(alpha, turn)
+    return Decoded(form, upright(pixels, turn), alpha, tuple(warnings))
 
 
 def encode(
     form: Form, pixels: np.ndarray, alpha: np.ndarray | None, name: str, quality: int
 ) -> Buffer:
-    """Encode an image that the format can hold, with the master's metadata; see `codec.encode`.
+    """Encode an image that the format can hold, with its profile alone; see `codec.encode`.
 
     Raises:
         CodecError: the format cannot hold these pixels after all.
     """
     image, icc = _image(form, pixels, alpha, name)
     options = _OPTIONS.get(name, _plain)(form, image.mode, quality)
-    metadata = {"icc_profile": icc, "exif": form.exif, "dpi": form.dpi}
-    options |= {key: value for key, value in metadata.items() if value is not None}
-    if form.xmp:
-        options |= _XMP.get(name, _no_xmp)(form.xmp, form.exif)
+    if icc is not None:
+        options["icc_profile"] = icc
     with scratch.spool(pixels.nbytes) as out:
         try:
+            if name == "BMP" and image.mode == "RGBA":
+                return _bmp_with_alpha(image, form.dpi)
             image.save(out, name, **options)
         except (OSError, ValueError, RuntimeError, struct.error) as error:
             raise CodecError(
@@ -126,7 +122,10 @@ def _opened(file: BinaryIO, formats: list[str]) -> Iterator[Image.Image]:
         yield image
 
 
-def _refuse_cut_depth(image: Any) -> None:
+_AVIF_HEAD = 1 << 20  # bytes in which what describes an image comes before it
+
+
+def _refuse_cut_depth(image: Any, data: Buffer) -> None:
     # Pillow opens 16-bit colour as 8-bit without a word; only the raw mode of its tiles tells.
     raw = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     deep = any(isinstance(arg, str) and ";16" in arg for args in raw for arg in args)
@@ -134,61 +133,52 @@ def _refuse_cut_depth(image: Any) -> None:
         deep |= max(image.tag_v2.get(258, (8,))) > 8  # BitsPerSample; planes have raw modes of 8
     elif image.format == "PPM":
         deep |= any(isinstance(arg, int) and arg > 255 for args in raw for arg in args)  # maxval
+    elif image.format == "SGI":
+        deep |= any(tile.codec_name == "SGI16" for tile in image.tile)
+    elif image.format == "AVIF":
+        # High bit depth in the box of the codec's configuration (AV1-ISOBMFF, section 2.3.3).
+        head = bytes(data[:_AVIF_HEAD])
+        at = head.find(b"av1C") + 4
+        deep |= at >= 4 and len(head) > at + 2 and bool(head[at + 2] & 0x40)
     if image.mode in ("I", "F") or (deep and not image.mode.startswith("I;16")):
+        depth = "32" if image.mode in "IF" else "more than 8"
         raise CodecError(
-            f"{'32-bit' if image.mode in 'IF' else '16-bit colour'} images are not supported yet: "
-            "they would be cut to 8 bits"
+            f"{depth} bits a sample of {image.format} would be cut to 8; convert it to TIFF or PNG "
+            "of 16 bits"
         )
 
 
-def _form(image: Any, data: Buffer, warnings: list[str]) -> Form:
+def _form(image: Any, data: Buffer, size: tuple[int, int], warnings: list[str]) -> Form:
     name = _format(image)
-    orientation, exif = 1, None
-    try:
-        tags = image.getexif()
-        orientation = int(tags.get(_ORIENTATION, 1))
-        if tags:
-            if _ORIENTATION in tags:
-                tags[_ORIENTATION] = 1
-            exif = tags.tobytes()
-    except Exception as error:  # whatever a parser meets in hostile EXIF; said on the record
-        warnings.append(f"EXIF is broken and was not carried over: {error}")
+    icc = image.info.get("icc_profile") or None
+    found = metadata.read(data, name) if name in metadata.HOLDING else _told(image)
+    told = carried.described(found, size, icc, warnings)
     if name == "GIF":
         warnings.append("GIF holds 256 colours; --image_format png keeps all of them")
-    xmp = image.info.get("xmp")
-    if isinstance(xmp, str):
-        xmp = xmp.encode("utf-8")
-    dpi = image.info.get("dpi")
     mode = _mode(image)
     return Form(
         format=name,
         mode=mode,
         bits=_BITS.get(image.mode, 8),
-        orientation=orientation,
-        icc=image.info.get("icc_profile") or None,
-        exif=exif,
-        xmp=upright_xmp(xmp) if xmp else None,
-        iptc=_iptc(image),
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(dpi) else None,
-        resolution_unit=_resolution_unit(image),
         conversions=_SAID.get(image.mode, ()),
         notes=_notes(image, data),
+        **told,
     )
 
 
+def _told(image: Any) -> Found:
+    """Give what Pillow tells of the metadata of formats that we read none of ourselves."""
+    exif, xmp, dpi = (image.info.get(name) for name in ("exif", "xmp", "dpi"))
+    resolution = None
+    if dpi and all(dpi):
+        x, y = (Fraction(float(dots)).limit_denominator(10**4) for dots in dpi)
+        resolution = Resolution(x, y, 2)
+    exif = exif.removeprefix(b"Exif\0\0") if exif else None
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    return Found(Blocks(exif=exif or None, xmp=xmp or None, resolution=resolution))
+
+
 _BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16}
-
-
-def _iptc(image: Any) -> bytes | None:
-    block = image.info.get("photoshop", {}).get(0x0404)  # Photoshop's resource of IPTC-NAA
-    return block if isinstance(block, bytes) else None
-
-
-def _resolution_unit(image: Any) -> int | None:
-    if image.format in ("JPEG", "MPO"):
-        # JFIF counts from 0, no unit, to 2, centimetre.
-        return {0: 1, 1: 2, 2: 3}.get(image.info.get("jfif_unit", -1))
-    return None
 
 
 # What `_arrays` does to the samples, by Pillow's mode.
@@ -214,8 +204,6 @@ def _notes(image: Any, data: Buffer) -> dict[str, Any]:
         return {"lossless": b"VP8L" in bytes(data[:4096])}
     return {}
 
-
-_ORIENTATION = int(ExifTags.Base.Orientation)
 
 # -- modes -----------------------------------------------------------------------------------------
 
@@ -258,9 +246,11 @@ def _image(
     if gray and icc and name == "WEBP":
         icc = SRGB  # it has no gray, and R = G = B is gray with this curve
     if alpha is not None:
+        if gray and name == "BMP":
+            pixels = np.repeat(pixels, 3, axis=-1)
         joined = scratch.empty((*alpha.shape, pixels.shape[-1] + 1), alpha.dtype)
         np.concatenate([pixels, alpha[..., None]], axis=-1, out=joined)
-        return Image.fromarray(joined, "LA" if gray else "RGBA"), icc
+        return Image.fromarray(joined, "LA" if joined.shape[-1] == 2 else "RGBA"), icc
     if gray:
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
         if form.mode == "1":
@@ -282,26 +272,21 @@ def _webp(form: Form, mode: str, quality: int) -> dict[str, Any]:
     return {"quality": quality}
 
 
-def _png_xmp(xmp: bytes, exif: bytes | None) -> dict[str, Any]:
-    chunks = PngInfo()
-    chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-    return {"pnginfo": chunks}
+def _bmp_with_alpha(image: Image.Image, dpi: tuple[float, float] | None) -> bytes:
+    """Write a BMP whose header tells that it has alpha (BITMAPV4HEADER), which Pillow does not."""
+    pixels = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
+    per_metre = [round(dots / 0.0254) for dots in dpi or (0, 0)]
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    srgb = b"BGRs" + bytes(48)
+    head = struct.pack(
+        "<IiiHHIIiiII4I", 108, *image.size, 1, 32, 3, len(pixels), *per_metre, 0, 0, *masks
+    )
+    start = 14 + len(head) + len(srgb)
+    return struct.pack("<2sIII", b"BM", start + len(pixels), 0, start) + head + srgb + pixels
 
 
-def _just_xmp(xmp: bytes, exif: bytes | None) -> dict[str, Any]:
-    return {"xmp": xmp}
-
-
-def _no_xmp(xmp: bytes, exif: bytes | None) -> dict[str, Any]:
-    return {}
-
-
-# How Pillow is told the XMP packet, for the formats that can hold one.
-_XMP: dict[str, Callable[[bytes, bytes | None], dict[str, Any]]] = {
-    "JPEG": _just_xmp,
-    "PNG": _png_xmp,
-    "WEBP": _just_xmp,
-}
+def _bmp(form: Form, mode: str, quality: int) -> dict[str, Any]:
+    return {"dpi": form.dpi} if form.dpi else {}
 
 
 def _plain(form: Form, mode: str, quality: int) -> dict[str, Any]:
@@ -310,6 +295,7 @@ def _plain(form: Form, mode: str, quality: int) -> dict[str, Any]:
 
 # How Pillow is told to save, by the master's form, the mode to save and the quality.
 _OPTIONS: dict[str, Callable[[Form, str, int], dict[str, Any]]] = {
+    "BMP": _bmp,
     "JPEG": _jpeg,
     "WEBP": _webp,
 }

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import imagecodecs
 import numpy as np
+from PIL import PngImagePlugin
 
+from transforms import metadata
 from transforms.codec import carried
 from transforms.codec.form import CodecError, Decoded, Form, check_size, upright
 from transforms.scratch import Buffer
@@ -57,14 +59,16 @@ def decode(data: Buffer, max_pixels: int) -> Decoded:
     if alpha is not None and kind in (0, 2):
         mode = _COLOURS[kind + 4]
         done = ("one transparent colour to alpha",)
-    told = carried.described(data, "PNG", (width, height), _profile(chunks), warnings)
+    told = carried.described(
+        metadata.read(data, "PNG"), (width, height), _profile(chunks), warnings
+    )
     form = Form(format="PNG", mode=mode, bits=16, conversions=done, **told)
     turned = None if alpha is None else upright(alpha, form.orientation)
     return Decoded(form, upright(pixels, form.orientation), turned, tuple(warnings))
 
 
 def encode(form: Form, pixels: np.ndarray, alpha: np.ndarray | None) -> bytes:
-    """Encode uint16 pixels [H, W, 1 or 3] and alpha [H, W], with the master's metadata."""
+    """Encode uint16 pixels [H, W, 1 or 3] and alpha [H, W], with the master's profile."""
     samples = pixels if alpha is None else np.dstack([pixels, alpha])
     if samples.shape[-1] == 1:
         samples = samples[..., 0]
@@ -76,7 +80,45 @@ def encode(form: Form, pixels: np.ndarray, alpha: np.ndarray | None) -> bytes:
         held = b"icc\0\0" + zlib.compress(icc)
         profile = struct.pack(">I", len(held)) + b"iCCP" + held
         data = data[:33] + profile + struct.pack(">I", zlib.crc32(b"iCCP" + held)) + data[33:]
-    return carried.inserted(data, "PNG", form)
+    return data
+
+
+def without_bombs(data: Buffer) -> tuple[Buffer, list[str]]:
+    """Leave out text and profiles that unpack to more than Pillow takes, for which it refuses the
+    whole image; and say so.
+    """
+    kept, at, lost = [(0, 8)], 8, []
+    while at + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + size
+        packed = kind in _PACKED and end <= len(data)
+        if packed and _unpacks_to_much(bytes(data[at + 8 : end - 4])):
+            lost.append(kind.decode())
+        else:
+            kept.append((at, end))
+        at = end
+    if not lost:
+        return data, []
+    sound = b"".join(data[start:end] for start, end in kept)
+    return sound, [f"{', '.join(lost)} of the PNG unpacks to too much to be read"]
+
+
+_PACKED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
+
+
+def _unpacks_to_much(held: bytes) -> bool:
+    """Look for a zlib stream behind the names, wherever it begins."""
+    at = held.find(b"\0") + 1
+    for start in range(at, min(at + 64, len(held))):
+        if held[start] & 15 == 8:
+            unpacker = zlib.decompressobj()
+            try:
+                unpacker.decompress(held[start:], PngImagePlugin.MAX_TEXT_CHUNK)
+            except zlib.error:
+                continue
+            if unpacker.unconsumed_tail:
+                return True
+    return False
 
 
 def _chunks(data: Buffer) -> Iterator[tuple[bytes, bytes]]:

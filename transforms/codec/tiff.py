@@ -10,28 +10,26 @@ import math
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from tifffile import COMPRESSION, TiffFile, TiffPage
 
 from transforms import scratch
-from transforms.codec import pillow
+from transforms.codec import carried, pillow
 from transforms.codec import samples as convert
 from transforms.codec.form import (
-    TURNS,
     CodecError,
     Decoded,
     Form,
     Stated,
     check_size,
     upright,
-    upright_xmp,
 )
 from transforms.metadata import directories
 from transforms.metadata.blocks import MetadataError
-from transforms.metadata.directories import Directory, Layout, Tree
+from transforms.metadata.directories import Directory, Layout
+from transforms.metadata.tiff import of_page
 from transforms.scratch import Buffer
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it would tell, errors tell here
@@ -47,15 +45,6 @@ _FORMAT = 339
 _SAMPLES, _SUBFILE, _OLD_SUBFILE, _TILE_WIDTH, _TILE_HEIGHT = 277, 254, 255, 322, 323
 _XMP, _IPTC, _ICC, _SUBIFDS, _ORIENTATION = 700, 33723, 34675, 330, 274
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
-
-# What a TIFF says of the photograph, as against of its own layout in the file.
-DESCRIPTIVE = frozenset({269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 33432, 34377})
-# What tells where and how pixels are stored, or what is passed on apart.
-_STRUCTURE = frozenset(
-    {*range(254, 260), *range(262, 267), 273, *range(277, 285), *range(288, 294), 296, 301, 317}
-    | {*range(320, 328), 330, *range(332, 348), *range(512, 522), *range(529, 533), 559}
-    | {_XMP, _IPTC, _ICC, 37724, 50255}  # and of Photoshop, the layers
-)
 
 # Compressions whose decoders are told how much they may give, or are checked before.
 _KNOWN = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 34926, 50000}
@@ -502,44 +491,20 @@ def _stated_mode(page: _Page) -> str:
 
 
 def _form(page: _Page, tiff: Any) -> Form:
-    data, layout = page.data, page.layout
-    tree, troubles = directories.tree_of(data, layout, page.directory, without=_STRUCTURE)
-    if troubles:
-        page.warnings.append(f"some tags are broken and were not carried over: {troubles[0]}")
-    orientation = page.number_of(_ORIENTATION)
-    told = orientation is not None
-    if told:
-        tag = directories.field_of(_ORIENTATION, directories.SHORT, [1], layout.order)
-        tree.fields[_ORIENTATION] = tag
-    shown = {tag: tree.fields.pop(tag) for tag in sorted(DESCRIPTIVE & tree.fields.keys())}
-    exif = None
-    if shown or tree.nested:
-        exif = b"Exif\0\0" + directories.stream(Tree(layout.order, shown, tree.nested))[0]
-    xmp = page.value(_XMP)
-    resolution = [directories.rational(data, layout, page.directory.find(t)) for t in (282, 283)]
-    unit = page.number_of(296) or 2
-    scale = {2: 1.0, 3: 2.54}.get(unit)
-    x, y = resolution
+    found = of_page(page.data, page.layout, page.directory)
+    told = carried.described(found, _size(page), page.value(_ICC), page.warnings)
     bits = tiff.bitspersample
     return Form(
         format="TIFF",
         mode=_stated_mode(page),
         bits=bits if isinstance(bits, int) else max(bits),
-        orientation=orientation if orientation in TURNS else 1,
-        icc=page.value(_ICC),
         space="LAB" if tiff.photometric in (SIGNED_LAB, 9) else None,
-        exif=exif,
-        xmp=upright_xmp(xmp) if xmp else None,
-        iptc=page.value(_IPTC),
-        dpi=(float(x) * scale, float(y) * scale) if x and y and scale else None,
-        resolution_unit=unit if x and y else None,
-        notes=_notes(tiff, layout, tree, (x, y, unit) if x and y else None),
+        notes=_notes(tiff, page.layout),
+        **told,
     )
 
 
-def _notes(
-    tiff: Any, layout: Layout, private: Tree, resolution: tuple[Fraction, Fraction, int] | None
-) -> dict[str, Any]:
+def _notes(tiff: Any, layout: Layout) -> dict[str, Any]:
     try:
         compression = COMPRESSION(tiff.compression).name.lower()
     except ValueError:
@@ -556,6 +521,4 @@ def _notes(
         "lab": int(tiff.photometric) if tiff.photometric in (SIGNED_LAB, 9) else None,
         "extra": None if extra is None else int(extra),
         "float": tiff.dtype.name if tiff.dtype is not None and tiff.dtype.kind == "f" else None,
-        "resolution": resolution,
-        "private": private if private.fields else None,
     }

@@ -7,7 +7,6 @@ out; strips and tiles are compressed by the encoders that tifffile uses.
 import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from typing import Any, BinaryIO
 
 import imagecodecs
@@ -17,13 +16,12 @@ from PIL import Image
 from transforms import scratch
 from transforms.codec import samples as convert
 from transforms.codec.form import CodecError, Form, Page
-from transforms.codec.tiff import DESCRIPTIVE, SIGNED_LAB
+from transforms.codec.tiff import SIGNED_LAB
 from transforms.metadata import directories
 from transforms.metadata.blocks import MetadataError
 from transforms.metadata.directories import (
     LONG,
     LONG8,
-    RATIONAL,
     SHORT,
     UNDEFINED,
     Field,
@@ -31,22 +29,22 @@ from transforms.metadata.directories import (
     Tree,
     field_of,
 )
+from transforms.metadata.tiff import tags
 from transforms.scratch import Buffer
 
 _STRIP = 1 << 18  # bytes of a strip, where the master has none
 _LARGEST = 1 << 26  # bytes of a strip that is compressed, which is in memory twice
 _PIECE = 1 << 22  # bytes that are written at a time
 _CLASSIC = (1 << 32) - (1 << 24)  # bytes that the offsets of a TIFF reach, with room for tags
-_BYTE = 1
-_TOLD = DESCRIPTIVE | {282, 283, 296}  # the last of which formats without a place of their own have
 _DEFLATE = 8
 
 
-def encode(pages: Sequence[Page]) -> Buffer:
+def encode(pages: Sequence[Page], warnings: list[str]) -> Buffer:
     """Encode pages, in their order, each as its own master was.
 
     Byte order and BigTIFF are those of the first; what needs BigTIFF becomes one. What cannot hold
-    continuous tone, or is lossy, gives way to deflate, which is lossless.
+    continuous tone, or is lossy, gives way to deflate, which is lossless. What of the metadata
+    cannot be held is added to the warnings.
 
     Raises:
         CodecError: a page cannot be held.
@@ -64,17 +62,17 @@ def encode(pages: Sequence[Page]) -> Buffer:
         pointer = layout.first_at
         for page in pages:
             try:
-                pointer = _write(out, layout, page, pointer)
+                pointer = _write(out, layout, page, pointer, warnings)
             except MetadataError as error:
                 raise CodecError(f"TIFF cannot hold this image: {error}") from error
         return scratch.contents(out)
 
 
-def _write(out: BinaryIO, layout: Layout, page: Page, pointer: int) -> int:
+def _write(out: BinaryIO, layout: Layout, page: Page, pointer: int, warnings: list[str]) -> int:
     """Write a page; give the place of its pointer to the next one."""
-    samples, tags = _stored(page)
+    samples, stored = _stored(page)
     notes = page.form.notes if page.form.format == "TIFF" else {}
-    compression, predictor = _compression(page.form, samples, tags)
+    compression, predictor = _compression(page.form, samples, stored)
     tile = notes.get("tile")
     planar = bool(notes.get("planar")) and samples.shape[-1] > 1
     height, width, channels = samples.shape
@@ -97,7 +95,7 @@ def _write(out: BinaryIO, layout: Layout, page: Page, pointer: int) -> int:
         sizes.append(out.tell() - offsets[-1])
     out.write(bytes(out.tell() % 2))
     long = LONG8 if layout.big else LONG
-    tags |= {
+    stored |= {
         256: (LONG, [width]),
         257: (LONG, [height]),
         259: (SHORT, [compression]),
@@ -105,16 +103,17 @@ def _write(out: BinaryIO, layout: Layout, page: Page, pointer: int) -> int:
         284: (SHORT, [2 if planar else 1]),
     }
     if predictor > 1:
-        tags[317] = (SHORT, [predictor])
+        stored[317] = (SHORT, [predictor])
     if tile:
-        tags |= {322: (LONG, [tile[1]]), 323: (LONG, [tile[0]])}
-        tags |= {324: (long, offsets), 325: (long, sizes)}
+        stored |= {322: (LONG, [tile[1]]), 323: (LONG, [tile[0]])}
+        stored |= {324: (long, offsets), 325: (long, sizes)}
     else:
-        tags |= {278: (LONG, [rows]), 273: (long, offsets), 279: (long, sizes)}
-    tree = beside(page.form, layout.order, page.form.profile_of(page.pixels))
-    for tag, (kind, values) in tags.items():
+        stored |= {278: (LONG, [rows]), 273: (long, offsets), 279: (long, sizes)}
+    tree, lost = beside(page.form, layout.order, page.form.profile_of(page.pixels))
+    for tag, (kind, values) in stored.items():
         tree.fields[tag] = field_of(tag, kind, values, layout.order)
-    data, where, _ = directories.packed(tree, layout, out.tell())
+    data, where, said = directories.packed(tree, layout, out.tell())
+    warnings += [*lost, *said]
     out.write(data)
     here = out.tell()
     out.seek(pointer)
@@ -224,9 +223,9 @@ _COMPRESSORS: dict[int, Callable[[np.ndarray], bytes]] = {
     1: _plain,
     4: _fax,
     5: _with(imagecodecs.lzw_encode),
-    _DEFLATE: _with(imagecodecs.zlib_encode),
+    _DEFLATE: _with(imagecodecs.deflate_encode),
     32773: _packbits,
-    32946: _with(imagecodecs.zlib_encode),
+    32946: _with(imagecodecs.deflate_encode),
     34925: _with(imagecodecs.lzma_encode),
     50000: _with(imagecodecs.zstd_encode),
 }
@@ -261,43 +260,9 @@ def _compression(form: Form, samples: np.ndarray, tags: _Tags) -> tuple[int, int
 # -- what stands beside the pixels -----------------------------------------------------------------
 
 
-def beside(form: Form, order: str, icc: bytes | None) -> Tree:
-    """Give the tags that say something of the photograph: EXIF, XMP, IPTC, ICC, resolution."""
-    tree = Tree(order)
-    private = form.notes.get("private") if form.format == "TIFF" else None
-    if private is not None:
-        tree.fields.update(private.turned(order).fields)
-    if form.exif:
-        block = form.exif.removeprefix(b"Exif\0\0")
-        layout = directories.layout_of(block)
-        main = directories.directory(block, layout, layout.first)
-        told, _ = directories.tree_of(block, layout, main)
-        told = told.turned(order)
-        tree.nested.update(told.nested)
-        tree.fields.update({tag: told.fields[tag] for tag in _TOLD & told.fields.keys()})
-    blocks = (
-        (700, _BYTE, form.xmp),
-        (33723, UNDEFINED, form.iptc),
-        (34675, UNDEFINED, icc),
-    )
-    for tag, kind, held in blocks:
-        if held:
-            tree.fields[tag] = Field(tag, kind, len(held), held)
-    if resolution := _resolution(form):
-        *values, unit = resolution
-        for tag, value in zip((282, 283), values, strict=True):
-            parts = (value.numerator, value.denominator)
-            tree.fields[tag] = field_of(tag, RATIONAL, parts, order)
-        tree.fields[296] = field_of(296, SHORT, [unit], order)
-    return tree
-
-
-def _resolution(form: Form) -> tuple[Fraction, Fraction, int] | None:
-    if exact := form.notes.get("resolution"):
-        return exact
-    if form.dpi is None:
-        return None
-    unit = 3 if form.resolution_unit == 3 else 2
-    scale = 1 if unit == 2 else 2.54
-    x, y = (Fraction(dots / scale).limit_denominator(10**6) for dots in form.dpi)
-    return x, y, unit
+def beside(form: Form, order: str, icc: bytes | None) -> tuple[Tree, list[str]]:
+    """Give the tags that say something of the photograph, and what of it cannot be held."""
+    tree, warnings = tags(form.metadata, order)
+    if icc:
+        tree.fields[34675] = Field(34675, UNDEFINED, len(icc), icc)
+    return tree, warnings

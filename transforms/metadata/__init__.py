@@ -1,30 +1,30 @@
 """Metadata that travels with an image: read from the master, made true, put into the derivative."""
 
-import io
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from transforms.metadata import exif, jp2, jpeg, photoshop, png, riff, tiff, xmp
+from transforms.metadata import exif, jp2, jpeg, photoshop, png, provenance, riff, tiff, xmp
 from transforms.metadata.blocks import Blocks, Found, MetadataError, Remark, Resolution
-from transforms.metadata.provenance import SOURCE_TYPES, Origin, Tool, recorded
-from transforms.metadata.tiff import insert_into
+from transforms.metadata.provenance import SOURCE_TYPES, Origin, Provenance, Tool
 
 __all__ = [
+    "HOLDING",
     "SOURCE_TYPES",
     "Blocks",
     "Found",
     "MetadataError",
     "Origin",
+    "Provenance",
     "Remark",
     "Resolution",
     "Tool",
     "amended",
     "insert",
-    "insert_into",
     "orientation",
     "read",
     "recorded",
+    "resolution",
 ]
 
 _READERS: dict[str, Callable[[bytes | memoryview], Found]] = {
@@ -61,17 +61,18 @@ def orientation(blocks: Blocks) -> int:
     return told or 1
 
 
-def amended(
-    blocks: Blocks, width: int, height: int, tool: Tool | None = None, origin: Origin | None = None
-) -> Found:
-    """Make metadata true of an upright derivative of this size, and say in it how it was made.
+def resolution(blocks: Blocks) -> Resolution | None:
+    """Give how fine a picture is: as its file says it, or else its EXIF."""
+    return blocks.resolution or (exif.resolution(blocks.exif) if blocks.exif else None)
+
+
+def amended(blocks: Blocks, width: int, height: int) -> Found:
+    """Make metadata true of an upright derivative of this size.
 
     Args:
         blocks: of the master.
         width: of the derivative.
         height: likewise.
-        tool: what made it; None to say nothing of it.
-        origin: what it was made from, where there is a tool.
 
     Returns:
         The blocks, and what a person should know.
@@ -85,33 +86,31 @@ def amended(
         resources, said = photoshop.without_thumbnails(blocks.photoshop)
         blocks = replace(blocks, photoshop=resources or None)
         warnings += said
-    if tool is not None and origin is not None:
-        packet, said = recorded(blocks.xmp, width, height, tool, origin)
-    elif blocks.xmp is not None:
-        packet, said = xmp.amended(blocks.xmp, width, height)
-    else:
-        return Found(blocks, tuple(warnings))
-    return Found(replace(blocks, xmp=packet), (*warnings, *said))
+    if blocks.xmp is not None:
+        blocks = replace(blocks, xmp=xmp.amended(blocks.xmp, width, height))
+    return Found(blocks, tuple(warnings))
+
+
+def recorded(blocks: Blocks, made: Provenance) -> Found:
+    """Say in metadata how a derivative was made; see `provenance.recorded`."""
+    packet, warnings = provenance.recorded(blocks.xmp, made)
+    return Found(replace(blocks, xmp=packet), tuple(warnings))
+
+
+HOLDING = frozenset(_READERS)  # formats that metadata can be put into
 
 
 def insert(data: bytes | memoryview, name: str, blocks: Blocks) -> tuple[bytes, list[str]]:
     """Put metadata into an image file that has none.
 
     Args:
-        data: the file; of a TIFF, its first page is meant.
+        data: the file, of any format but TIFF, whose writer asks `tiff.tags` for them.
         name: its format.
         blocks: already amended.
 
     Returns:
         The file, and what it cannot hold.
-
-    Raises:
-        MetadataError: a TIFF would be too large for its offsets.
     """
-    if name == "TIFF":
-        file = io.BytesIO(data)
-        said = insert_into(file, [blocks])
-        return file.getvalue(), said
     if name in _WRITERS:
         return _WRITERS[name](data, blocks)
     lost = [
@@ -120,7 +119,7 @@ def insert(data: bytes | memoryview, name: str, blocks: Blocks) -> tuple[bytes, 
             ("EXIF", blocks.exif),
             ("IPTC", blocks.iptc or blocks.photoshop),
             ("XMP", blocks.xmp),
-            ("the resolution", blocks.resolution),
+            ("the resolution", blocks.resolution if name != "BMP" else None),  # which codecs write
             ("comments", blocks.remarks),
         )
         if held

@@ -7,6 +7,7 @@ written anew behind its end.
 
 import struct
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 
 from transforms.metadata import directories
 from transforms.metadata.blocks import MetadataError, Resolution
@@ -41,6 +42,8 @@ _PIXEL_X_DIMENSION, _PIXEL_Y_DIMENSION = 40962, 40963
 _STRIP_OFFSETS, _STRIP_BYTES = 273, 279
 _THUMBNAIL, _THUMBNAIL_BYTES = 513, 514
 
+_MOST = 0xFFFFFFFF
+_NAMED = 5  # of what is left out, before the rest is counted
 _KEPT = "and is carried over as it is"
 
 
@@ -205,12 +208,17 @@ def _pictures(block: bytearray, layout: Layout, second: Directory) -> list[tuple
 
 def resolution_fields(told: Resolution, order: str) -> list[Field]:
     """Make the tags that tell a resolution."""
-    x, y = (part.limit_denominator(10**6) for part in (told.x, told.y))
     return [
-        field_of(X_RESOLUTION, RATIONAL, (x.numerator, x.denominator), order),
-        field_of(Y_RESOLUTION, RATIONAL, (y.numerator, y.denominator), order),
+        field_of(X_RESOLUTION, RATIONAL, _ratio(told.x), order),
+        field_of(Y_RESOLUTION, RATIONAL, _ratio(told.y), order),
         field_of(RESOLUTION_UNIT, SHORT, [told.unit], order),
     ]
+
+
+def _ratio(part: Fraction) -> tuple[int, int]:
+    """Give the nearest fraction of two numbers of 32 bits."""
+    near = part.limit_denominator(max(1, min(10**6, int(_MOST / part))))
+    return min(_MOST, max(1, near.numerator)), near.denominator
 
 
 def with_fields(block: bytes | None, make: Iterable[tuple[int, int, bytes]]) -> bytes:
@@ -267,17 +275,35 @@ def fitted(block: bytes, most: int) -> tuple[bytes | None, list[str]]:
         tree, _ = tree_of(block, layout, directory(block, layout, layout.first))
     except MetadataError:
         return None, [f"EXIF of {len(block):,} bytes was left out: {most:,} can be held"]
-    warnings: list[str] = []
-    while True:
-        made, said = stream(tree)
-        if len(made) <= most:
-            return made, [*warnings, *said]
-        held_in, largest = max(_all(tree), key=lambda pair: len(pair[1].data))
+    dropped: list[Field] = []
+    by_size = sorted(_all(tree), key=lambda pair: len(pair[1].data))
+    size = 8 + sum(6 + 12 * len(inner.nested) for inner in _trees(tree))
+    size += sum(12 + _beside(kept) for _, kept in by_size)
+    while size > most and by_size:
+        held_in, largest = by_size.pop()
         del held_in.fields[largest.tag]
-        name = "the maker note" if largest.tag == MAKER_NOTE else f"tag {largest.tag}"
-        warnings.append(f"EXIF is too large: {name} of {len(largest.data):,} bytes was left out")
+        size -= 12 + _beside(largest)
+        dropped.append(largest)
+    named = [
+        "the maker note" if lost.tag == MAKER_NOTE else f"tag {lost.tag}"
+        for lost in dropped[:_NAMED]
+    ]
+    if len(dropped) > _NAMED:
+        named.append(f"{len(dropped) - _NAMED} more")
+    total = sum(len(lost.data) for lost in dropped)
+    warning = f"EXIF is too large: {', '.join(named)}, of {total:,} bytes, left out"
+    made, said = stream(tree)
+    return made, [warning, *said]
+
+
+def _beside(kept: Field) -> int:
+    """Bytes of a value that does not fit into its entry."""
+    return len(kept.data) + len(kept.data) % 2 if len(kept.data) > 4 else 0
+
+
+def _trees(tree: Tree) -> list[Tree]:
+    return [tree, *(deeper for inner in tree.nested.values() for deeper in _trees(inner))]
 
 
 def _all(tree: Tree) -> list[tuple[Tree, Field]]:
-    mine = [(tree, kept) for kept in tree.fields.values()]
-    return mine + [pair for inner in tree.nested.values() for pair in _all(inner)]
+    return [(inner, kept) for inner in _trees(tree) for kept in inner.fields.values()]

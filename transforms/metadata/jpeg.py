@@ -31,7 +31,11 @@ class _Segment(NamedTuple):
 def _segments(data: bytes | memoryview) -> Iterator[_Segment]:
     """Give the segments before the picture, as far as there are any."""
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:  # what stands between segments is skipped, as decoders do
+            found = bytes(data[at : at + 65536]).find(0xFF)
+            at += found if found >= 0 else 65536
+            continue
         marker = data[at + 1]
         if marker == 0xFF:
             at += 1
@@ -52,6 +56,7 @@ def read(data: bytes | memoryview) -> Found:
     """Read the blocks of a JPEG."""
     blocks, resources = Blocks(), []
     remarks: list[Remark] = []
+    pieces: list[bytes] = []  # of EXIF
     extended: list[bytes] = []
     warnings: list[str] = []
     for marker, start, stop in _segments(data):
@@ -59,8 +64,8 @@ def read(data: bytes | memoryview) -> Found:
         if marker == _APP0 and head.startswith(_JFIF) and blocks.resolution is None:
             blocks = replace(blocks, resolution=_density(head))
         elif marker == _APP1 and head.startswith(_EXIF):
-            if blocks.exif is None:
-                blocks = replace(blocks, exif=bytes(data[start + 6 : stop]))
+            if not pieces or bytes(data[start + 6 : start + 10]) not in (b"II*\0", b"MM\0*"):
+                pieces.append(bytes(data[start + 6 : stop]))  # it goes on where the last one ended
             else:
                 warnings.append("a second EXIF block was left out")
         elif marker == _APP1 and head.startswith(_XMP):
@@ -81,6 +86,7 @@ def read(data: bytes | memoryview) -> Found:
         warnings += said
     blocks = replace(
         blocks,
+        exif=b"".join(pieces) if pieces else None,
         photoshop=rest,
         iptc=datasets,
         remarks=tuple(remarks),
@@ -163,7 +169,7 @@ def _comment(remark: Remark) -> tuple[bytes | None, list[str]]:
     text = remark.data
     if remark.type != b"COM":
         try:
-            text = ": ".join(png.text(remark)).encode()
+            text = ": ".join(png.text(remark, _LARGEST)).encode()
         except MetadataError as error:
             return None, [f"a text chunk was left out: {error}"]
     if len(text) > _LARGEST:

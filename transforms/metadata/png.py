@@ -26,7 +26,9 @@ _SIGNATURE = 8
 _XMP = b"XML:com.adobe.xmp"
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _RAW = b"Raw profile type "
-# Text is kept compressed as it is; unpacked is only what must be read, and no more than this.
+_PROFILES = frozenset({b"exif", b"app1", b"iptc", b"8bim", b"xmp"})
+# Text is kept compressed as it is; unpacked is only what must be read, and of a file no more than
+# this together.
 _LARGEST = 64 << 20
 
 
@@ -52,6 +54,7 @@ def read(data: bytes | memoryview) -> Found:
     blocks = Blocks()
     remarks: list[Remark] = []
     warnings: list[str] = []
+    room = _LARGEST
     for kind, start, stop in _chunks(data):
         if kind == b"eXIf":
             blocks = replace(blocks, exif=bytes(data[start:stop]).removeprefix(b"Exif\0\0"))
@@ -60,7 +63,7 @@ def read(data: bytes | memoryview) -> Found:
         elif kind in _TEXTS:
             remark = Remark(kind, bytes(data[start:stop]))
             try:
-                taken = _taken(remark, blocks)
+                taken, room = _taken(remark, blocks, room)
             except MetadataError as error:
                 warnings.append(f"a text chunk of the PNG was kept unread: {error}")
                 taken = None
@@ -71,17 +74,22 @@ def read(data: bytes | memoryview) -> Found:
     return Found(replace(blocks, remarks=tuple(remarks)), tuple(warnings))
 
 
-def _taken(remark: Remark, blocks: Blocks) -> Blocks | None:
-    """Give the blocks with what a text chunk holds of them; None for a remark."""
-    keyword = remark.data.partition(b"\0")[0]
+def _taken(remark: Remark, blocks: Blocks, room: int) -> tuple[Blocks | None, int]:
+    """Give the blocks with what a text chunk holds of them, None for a remark; and the bytes that
+    may still be unpacked of the file.
+    """
+    keyword = remark.data[:80].partition(b"\0")[0]
     if keyword == _XMP:
-        return replace(blocks, xmp=_text(remark))
-    if not keyword.startswith(_RAW):
-        return None
+        packet = _text(remark, room)
+        return replace(blocks, xmp=packet), room - len(packet)
     kind = keyword.removeprefix(_RAW).lower()
-    if kind not in (b"exif", b"app1", b"iptc", b"8bim", b"xmp"):
-        return None
-    held = _unraw(_text(remark))
+    if not keyword.startswith(_RAW) or kind not in _PROFILES:
+        return None, room
+    profile = _text(remark, room)
+    return _profile(kind, _unraw(profile), blocks), room - len(profile)
+
+
+def _profile(kind: bytes, held: bytes, blocks: Blocks) -> Blocks:
     if held.startswith(b"Exif\0\0"):
         return replace(blocks, exif=blocks.exif or held[6:])
     if kind == b"xmp" or held.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
@@ -104,18 +112,18 @@ def _density(held: bytes) -> Resolution | None:
     return Resolution(Fraction(x, 100), Fraction(y, 100), CENTIMETRE)
 
 
-def text(remark: Remark) -> tuple[str, str]:
+def text(remark: Remark, most: int) -> tuple[str, str]:
     """Give the keyword of a text chunk and what it says.
 
     Raises:
-        MetadataError: it cannot be unpacked.
+        MetadataError: it cannot be unpacked, or has more than so many bytes.
     """
     keyword = remark.data.partition(b"\0")[0].decode("latin-1")
     encoding = "utf-8" if remark.type == b"iTXt" else "latin-1"
-    return keyword, _text(remark).decode(encoding, "replace")
+    return keyword, _text(remark, most).decode(encoding, "replace")
 
 
-def _text(remark: Remark) -> bytes:
+def _text(remark: Remark, most: int) -> bytes:
     _, _, rest = remark.data.partition(b"\0")
     packed = remark.type == b"zTXt"
     if packed:
@@ -127,11 +135,11 @@ def _text(remark: Remark) -> bytes:
         return rest
     unpacker = zlib.decompressobj()
     try:
-        unpacked = unpacker.decompress(rest, _LARGEST)
+        unpacked = unpacker.decompress(rest, max(1, most))
     except zlib.error as error:
         raise MetadataError(f"it cannot be unpacked: {error}") from error
     if unpacker.unconsumed_tail:
-        raise MetadataError(f"it has more than {_LARGEST:,} bytes")
+        raise MetadataError(f"it has more than {most:,} bytes")
     return unpacked
 
 
@@ -173,9 +181,13 @@ def _chunk(kind: bytes, held: bytes) -> bytes:
 def _as_density(told: Resolution) -> bytes:
     if told.unit == NO_UNIT:
         ratio = (told.x / told.y).limit_denominator(1 << 20)
-        return struct.pack(">IIB", ratio.numerator, ratio.denominator, 0)
-    x, y = (min(0x7FFFFFFF, max(1, round(part))) for part in told.per_metre)
-    return struct.pack(">IIB", x, y, 1)
+        return struct.pack(">IIB", *map(_counted, (ratio.numerator, ratio.denominator)), 0)
+    return struct.pack(">IIB", *map(_counted, told.per_metre), 1)
+
+
+def _counted(part: Fraction | int) -> int:
+    """Give the nearest number that PNG can hold."""
+    return min(0x7FFFFFFF, max(1, round(part)))
 
 
 def _raw(kind: bytes, held: bytes) -> bytes:

@@ -9,6 +9,7 @@ import base64
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from transforms.metadata import xmp
 from transforms.metadata.blocks import MetadataError
@@ -84,25 +85,28 @@ class Origin:
     parameters: tuple[tuple[str, str], ...] = ()
 
 
-def recorded(
-    packet: bytes | None, width: int, height: int, tool: Tool, origin: Origin
-) -> tuple[bytes, list[str]]:
-    """Make a master's XMP true of its derivative and add provenance, or make a packet of it.
+class Provenance(NamedTuple):
+    """What a derivative is to say of itself: what made it, and of what."""
+
+    tool: Tool
+    origin: Origin
+
+
+def recorded(packet: bytes | None, made: Provenance) -> tuple[bytes, list[str]]:
+    """Add provenance to a master's XMP, or make a packet of it.
 
     A packet that cannot be read is not passed on to readers that might trust it: the new packet
     holds its bytes in base64, from where they can be had again.
 
     Args:
         packet: the master's, or None.
-        width: of the derivative, which is upright.
-        height: likewise.
-        tool: what made the derivative.
-        origin: what it was made from.
+        made: what to say.
 
     Returns:
         The packet, and what a person should know.
     """
-    if packet is None:
+    tool, origin = made
+    if packet is None or not packet.strip(b"\0\t\n\r "):
         return xmp.new(_properties(None, tool, origin)), []
     try:
         found = xmp.outline(packet)
@@ -110,7 +114,7 @@ def recorded(
         return _beside(packet, str(error), tool, origin)
     edits, more = _making_room(found, tool, origin)
     edits.append(xmp.inserted(found, _properties(found, tool, origin) + more))
-    return xmp.edited(found.packet, [*xmp.truths(found, width, height), *edits]), []
+    return xmp.edited(found.packet, edits), []
 
 
 def _beside(packet: bytes, why: str, tool: Tool, origin: Origin) -> tuple[bytes, list[str]]:

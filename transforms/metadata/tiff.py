@@ -4,11 +4,8 @@ What of a directory describes the photograph is taken out as an EXIF block, in w
 a file of any format; what describes how the picture is stored stays with the codec.
 """
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from io import SEEK_END
-from typing import BinaryIO
 
 from transforms.metadata import directories, exif
 from transforms.metadata.blocks import Blocks, Found, MetadataError
@@ -21,7 +18,6 @@ from transforms.metadata.directories import (
     Tree,
     directory,
     layout_of,
-    packed,
     stream,
     tree_of,
     value,
@@ -72,8 +68,11 @@ def read(data: bytes | memoryview, page: int = 0) -> Found:
         found = next((one for number, one in enumerate(pages(data)) if number == page), None)
     except MetadataError:
         found = None
-    if found is None:
-        return Found(Blocks())
+    return Found(Blocks()) if found is None else of_page(data, layout, found)
+
+
+def of_page(data: directories.Buffer, layout: Layout, found: Directory) -> Found:
+    """Read the blocks of a page, of which the directory is known."""
     warnings = [f"{name} were left out" for tag, name in _PICTURES.items() if found.find(tag)]
     large = {
         entry.tag: entry.size
@@ -117,63 +116,20 @@ def _in_file_order(datasets: bytes, entry: Entry | None, layout: Layout) -> byte
     return turned if turned[:1] == b"\x1c" else datasets
 
 
-# -- inserting -------------------------------------------------------------------------------------
-
-
-def insert_into(file: BinaryIO, blocks: Sequence[Blocks]) -> list[str]:
-    """Put blocks into the pages of a TIFF, in place.
-
-    Whatever the encoder said beside how the pictures are stored gives way. Directories are written
-    anew behind the end of the file; the pictures are not touched.
+def tags(blocks: Blocks, order: str) -> tuple[Tree, list[str]]:
+    """Give the tags that hold metadata in the directory of a page.
 
     Args:
-        file: a TIFF or BigTIFF, open for reading and writing.
-        blocks: for each page, in order; further pages are left alone.
+        blocks: already amended.
+        order: byte order of the TIFF.
 
     Returns:
-        What could not be held.
-
-    Raises:
-        MetadataError: it is no TIFF, or too large for offsets of four bytes.
+        The tags, none of which says how the picture is stored, and what could not be held.
     """
-    warnings: list[str] = []
-    window = _Window(file)
-    layout = layout_of(window)
-    pointer, at = layout.first_at, layout.first
-    for held in blocks:
-        if not at:
-            break
-        page = directory(window, layout, at)
-        tree, said = _tags(window, layout, page, held)
-        warnings += said
-        end = len(window) + len(window) % 2
-        data, where, said = packed(tree, layout, end, following=page.following)
-        warnings += said
-        file.seek(0, SEEK_END)
-        file.write(bytes(end - len(window)) + data)
-        file.seek(pointer)
-        file.write(struct.pack(layout.offset, where))
-        # Where the offset of the next directory is now: behind the entries of this one.
-        entries = len(tree.fields) + len(tree.nested)
-        pointer = where + struct.calcsize(layout.count) + entries * layout.entry
-        at, window = page.following, _Window(file)
-    return warnings
-
-
-def _tags(
-    window: "_Window", layout: Layout, page: Directory, blocks: Blocks
-) -> tuple[Tree, list[str]]:
-    """Join what stores the picture to what describes the photograph."""
-    warnings: list[str] = []
-    tree = Tree(layout.order)
-    for entry in page.entries:
-        if entry.tag in STORAGE and entry.tag != 330:
-            data = value(window, entry)
-            tree.fields[entry.tag] = Field(entry.tag, entry.type, entry.count, data)
-    if blocks.exif:
-        warnings += _add(tree, blocks.exif)
+    tree = Tree(order)
+    warnings = _add(tree, blocks.exif) if blocks.exif else []
     if blocks.resolution and exif.X_RESOLUTION not in tree.fields:
-        for field in exif.resolution_fields(blocks.resolution, layout.order):
+        for field in exif.resolution_fields(blocks.resolution, order):
             tree.fields[field.tag] = field
     held = {
         _XMP: (1, blocks.xmp),
@@ -202,19 +158,3 @@ def _add(tree: Tree, block: bytes) -> list[str]:
     tree.fields |= turned.fields
     tree.nested |= turned.nested
     return [f"some of EXIF cannot be read ({troubles[0]}) and was left out"] if troubles else []
-
-
-class _Window:
-    """What a file holds, sliced like bytes, of which only what is asked for is read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._size = file.seek(0, SEEK_END)
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, piece: slice) -> bytes:
-        start, stop, _ = piece.indices(self._size)
-        self._file.seek(start)
-        return self._file.read(stop - start)

@@ -106,9 +106,9 @@ def outline(packet: bytes) -> Outline:
     Raises:
         MetadataError: it is not XML, no XMP, declares a document type or is too large.
     """
-    packet = _utf8(packet)
     if len(packet) > LARGEST:
         raise MetadataError(f"it has {len(packet):,} bytes, more than {LARGEST:,}")
+    packet = _utf8(packet)
     reader = _Reader(packet)
     reader.parse()
     if reader.rdf is None:
@@ -162,6 +162,7 @@ class _Reader:
         self._rdf_depth: int | None = None
         self._rdf_tag = Span(0, 0)
         self._open: Property | None = None
+        self._sequence = Span(0, 0)
         self._counted = 0
         self._scope: dict[str, list[str]] = {}
         self.parser = parser = expat.ParserCreate(namespace_separator=" ")
@@ -213,6 +214,8 @@ class _Reader:
             )
         elif self._open is not None:
             self._open.simple = False
+            if inside == 3 and name == f"{RDF} Seq":
+                self._sequence = self._tag(at)
 
     def _describe(self, at: int, attributes: dict[str, str]) -> None:
         if f"{RDF} about" in attributes and not self.about:
@@ -237,20 +240,20 @@ class _Reader:
         inside = None if self._rdf_depth is None else self._depth - self._rdf_depth
         if inside == 0:
             tag = self._rdf_tag
-            empty = at == tag.start
-            self.body = None if empty else Span(tag.stop, at)
-            self.rdf = Span(tag.start, self._tag(at).stop)
+            if self._is_empty(tag):
+                self.rdf = tag
+            else:
+                self.body, self.rdf = Span(tag.stop, at), Span(tag.start, self._tag(at).stop)
             self._rdf_depth = None
         elif inside == 2 and self._open is not None:
             done, self._open = self._open, None
-            if at != done.span.start:  # no empty element
+            if not self._is_empty(done.span):
                 done.value = Span(done.value.start, at)
                 done.span = Span(done.span.start, self._tag(at).stop)
                 done.tags = (*done.tags, _name_in(self.packet, at + 2))
             self._add(done)
         elif inside == 3 and name == f"{RDF} Seq" and self._open is not None:
-            empty = self.packet[at : at + 2] != b"</"
-            self._open.sequence_end = None if empty else at
+            self._open.sequence_end = None if self._is_empty(self._sequence) else at
         self._depth -= 1
 
     def _add(self, found: Property) -> None:
@@ -261,6 +264,9 @@ class _Reader:
         self._counted += 1
         if self._counted > _MOST:
             raise MetadataError(f"it has more than {_MOST:,} properties")
+
+    def _is_empty(self, tag: Span) -> bool:
+        return self.packet[tag.stop - 2 : tag.stop] == b"/>"
 
     def _tag(self, at: int) -> Span:
         """Give the tag that begins here. Quoted values may hold anything but `<`."""
@@ -345,14 +351,14 @@ def truths(packet: Outline, width: int, height: int) -> list[Edit]:
     return edits
 
 
-def amended(packet: bytes, width: int, height: int) -> tuple[bytes, list[str]]:
-    """Make a packet true of an upright derivative; one that cannot be read is kept, and said."""
+def amended(packet: bytes, width: int, height: int) -> bytes:
+    """Make a packet true of an upright derivative; one that cannot be read stays as it is."""
     try:
         found = outline(packet)
-    except MetadataError as error:
-        return packet, [f"XMP cannot be read ({error}) and is carried over as it is"]
+    except MetadataError:
+        return packet  # which is said, and what is done about it, where provenance is added
     edits = truths(found, width, height)
-    return (edited(found.packet, edits) if edits else packet), []
+    return edited(found.packet, edits) if edits else packet
 
 
 def renamed(packet: Outline, found: Property, uri: str, prefix: str, local: str) -> list[Edit]:
