@@ -109,17 +109,17 @@ def _page(record: Record, encoding: Encoding, warnings: list[str]) -> codec.Page
     pixels = record.image if record.restored is None else record.restored
     name = encoding.naming(record.source)[1] or form.format
     if encoding.tool is not None and name in metadata.HOLDING:
-        told = metadata.recorded(form.metadata, _provenance(record, encoding.tool))
+        told = metadata.recorded(form.metadata, _provenance(record, encoding.tool, name))
         form = replace(form, metadata=told.blocks)
         warnings += told.warnings
     return codec.Page(form, pixels, record.alpha)
 
 
-def _provenance(record: Record, tool: Tool) -> Provenance:
+def _provenance(record: Record, tool: Tool, name: str) -> Provenance:
     assert record.sha256 is not None, f"{record.key} has not been read"
     done = {"recipe": record.recipe, "page": str(record.page) if record.page > 1 else None}
     told = tuple((name, value) for name, value in done.items() if value)
-    return Provenance(tool, Origin(record.key, record.sha256, told))
+    return Provenance(tool, Origin(record.key, record.sha256, told), name)
 
 
 def _size(record: Record) -> tuple[int, int]:
