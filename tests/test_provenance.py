@@ -1,10 +1,12 @@
 """What a derivative says of how it was made, and what becomes of what its master said."""
 
+import hashlib
 import json
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import tifffile
 
 from pipeline import job
 from pipeline.cli import _parser
@@ -12,7 +14,7 @@ from tests import exiftool, jobs
 from tests.photographs import gray, saved, small
 from tests.test_metadata_bad import PACKET
 from transforms import metadata
-from transforms.codec import decode
+from transforms.codec import decode, decode_pages
 from transforms.metadata import SOURCE_TYPES, Blocks, Origin, Provenance, Tool
 
 URI = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -158,6 +160,13 @@ def test_an_empty_rdf_is_filled():
     assert the(description, TYPE).text == URI + "algorithmicallyEnhanced"
 
 
+def test_a_format_that_is_told_is_the_derivatives():
+    text = packet("<dc:format>image/tiff</dc:format>").encode()
+    found = metadata.recorded(Blocks(xmp=text), Provenance(TOOL, ORIGIN, "PNG"))
+    root = ElementTree.fromstring(found.blocks.xmp)
+    assert the(root, "{http://purl.org/dc/elements/1.1/}format").text == "image/png"
+
+
 def test_a_key_that_xml_cannot_hold_does_no_harm():
     root = ElementTree.fromstring(recorded(None, origin=Origin("a\0\x08\udcff]]>.jpg", "0" * 64)))
     path = the(root, f"{MM}DerivedFrom").find(f"{STATED}filePath").text
@@ -242,6 +251,23 @@ def test_what_is_said_decides_the_jobs_digest(tmp_path, models, photographs_in):
 
     assert digest() == digest("--digital_source_type", "algorithmicallyEnhanced")
     assert digest() != digest("--digital_source_type", "print")
+
+
+def test_each_page_of_a_master_says_how_it_was_made(tmp_path, models):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    master = archive / "book.tif"
+    tifffile.imwrite(master, np.stack([small(), small()[::-1]]), photometric="rgb")
+    jobs.run("restore", archive, tmp_path / "out", "--model", models / "identity", code=0)
+    pages = decode_pages((tmp_path / "out" / "images" / "book.tif").read_bytes())
+    assert len(pages) == 2
+    roots = [ElementTree.fromstring(page.form.metadata.xmp) for page in pages]
+    digest = "urn:sha256:" + hashlib.sha256(master.read_bytes()).hexdigest()
+    for root in roots:
+        assert the(root, f"{MM}DerivedFrom").find(f"{STATED}instanceID").text == digest
+    first, second = (the(root, f"{MM}InstanceID").text for root in roots)
+    assert first != second
+    assert events(roots[1])[0]["parameters"].endswith("page=2")
 
 
 def test_images_that_are_passed_on_say_nothing_new(tmp_path, photographs_in):

@@ -119,18 +119,19 @@ def _page(record: Record, encoding: Encoding, warnings: list[str]) -> codec.Page
     before = record.image if record.reference is None else record.reference
     known = encoding.naming(record.source)[1]
     form, samples = codec.own_colours(form, result, before, record.native, known)
-    if encoding.tool is not None and (known or form.format) in metadata.HOLDING:
-        told = metadata.recorded(form.metadata, _provenance(record, encoding.tool))
+    name = known or form.format
+    if encoding.tool is not None and name in metadata.HOLDING:
+        told = metadata.recorded(form.metadata, _provenance(record, encoding.tool, name))
         form = replace(form, metadata=told.blocks)
         warnings += told.warnings
     return codec.Page(form, samples, record.alpha)
 
 
-def _provenance(record: Record, tool: Tool) -> Provenance:
+def _provenance(record: Record, tool: Tool, name: str) -> Provenance:
     assert record.sha256 is not None, f"{record.key} has not been read"
     done = {"recipe": record.recipe, "page": str(record.page) if record.page > 1 else None}
     told = tuple((name, value) for name, value in done.items() if value)
-    return Provenance(tool, Origin(record.key, record.sha256, told))
+    return Provenance(tool, Origin(record.key, record.sha256, told), name)
 
 
 def _size(record: Record) -> tuple[int, int]:

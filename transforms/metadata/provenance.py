@@ -51,6 +51,16 @@ _REPLACED = {
     (XMP_MM, "InstanceID"): "MasterInstanceID",
 }
 _HISTORY = (XMP_MM, "History")
+_FORMAT = ("http://purl.org/dc/elements/1.1/", "format")
+
+# As dc:format tells them.
+MIME_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "TIFF": "image/tiff",
+    "WEBP": "image/webp",
+    "JP2": "image/jp2",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +96,17 @@ class Origin:
 
 
 class Provenance(NamedTuple):
-    """What a derivative is to say of itself: what made it, and of what."""
+    """What a derivative is to say of itself.
+
+    Attributes:
+        tool: what made it.
+        origin: what it was made from.
+        format: what it is, a key of `MIME_TYPES`; None to leave what the master says.
+    """
 
     tool: Tool
     origin: Origin
+    format: str | None = None
 
 
 def recorded(packet: bytes | None, made: Provenance) -> tuple[bytes, list[str]]:
@@ -105,7 +122,7 @@ def recorded(packet: bytes | None, made: Provenance) -> tuple[bytes, list[str]]:
     Returns:
         The packet, and what a person should know.
     """
-    tool, origin = made
+    tool, origin, format_ = made
     if packet is None or not packet.strip(b"\0\t\n\r "):
         return xmp.new(_properties(None, tool, origin)), []
     try:
@@ -113,6 +130,9 @@ def recorded(packet: bytes | None, made: Provenance) -> tuple[bytes, list[str]]:
     except MetadataError as error:
         return _beside(packet, str(error), tool, origin)
     edits, more = _making_room(found, tool, origin)
+    stated, mime = found.properties.get(_FORMAT), MIME_TYPES.get(format_ or "")
+    if mime and stated and stated.simple and found.text(_FORMAT) != mime:
+        edits.append(Edit(stated.value, mime.encode()))
     edits.append(xmp.inserted(found, _properties(found, tool, origin) + more))
     return xmp.edited(found.packet, edits), []
 
