@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pipeline.ledger import LEDGER, Ledger, Row
@@ -81,10 +81,20 @@ def _written(output: str, prefix: str) -> Iterator[_Written]:
     tables = {file.path for file in storage.list_if_there(storage.join(output, FIELDS))}
     for batch, rows in ledger.batches():
         table = storage.join(output, FIELDS, f"{batch}{fields.EXTENSION}")
-        done = [row for row in rows if row["derivative"] is not None]
+        done = list(_derivatives(rows))
         for index, row in enumerate(done):
             beside = (table, index) if table in tables and row["shard"] is None else None
             yield _Written(row, prefix + row["key"], prefix + row["derivative"], beside)
+
+
+def _derivatives(rows: Iterable[Row]) -> Iterator[Row]:
+    """Give one row for each derivative: that of the first page, of one that holds several."""
+    seen = set()
+    for row in rows:
+        place = row["shard"], row["derivative"]
+        if row["derivative"] is not None and (row["page"] == 1 or place not in seen):
+            seen.add(place)
+            yield row
 
 
 def _file(output: str, one: _Written, files: Mapping[str, storage.File]) -> Source:

@@ -93,7 +93,10 @@ class Ledger:
         rows = [row(record) for record in batch.records]
         path = storage.join(self._folder, f"{batch.id}.json")
         counts = Counter(made["status"] for made in rows)
-        head = _json({"format": FORMAT, "batch": batch.id, "counts": counts}).removesuffix("}")
+        further = sum(made["page"] > 1 for made in rows)
+        head = _json(
+            {"format": FORMAT, "batch": batch.id, "counts": counts, "further": further}
+        ).removesuffix("}")
         lines = ",\n".join(map(_json, rows))
         self._write(path, f"{head}{_ROWS}{lines}\n]}}")
         return rows
@@ -106,11 +109,14 @@ class Ledger:
         """Read the rows of one commit record."""
         return json.loads(storage.read(path))["rows"]
 
-    def counts(self, path: str) -> dict[str, int]:
-        """Read how many rows of each status one commit record has, and no more of it."""
+    def counts(self, path: str) -> tuple[dict[str, int], int]:
+        """Read how many rows of each status one commit record has, and no more of it; and how many
+        of all are of further pages, which no plan knows of.
+        """
         with storage.opened(path) as file:
             head = file.readline(_LONGEST_HEAD).decode()
-        return json.loads(head.removesuffix(_ROWS) + "}")["counts"]
+        head = json.loads(head.removesuffix(_ROWS) + "}")
+        return head["counts"], head["further"]
 
     def batches(self) -> Iterator[tuple[str, list[Row]]]:
         """Read all commit records: the id of each batch, and its rows."""
@@ -145,6 +151,7 @@ def row(record: Record) -> Row:
     mask = record.mask_file
     result: Row = {
         "key": record.key,
+        "page": record.page,
         "status": FAILED if record.failure else RESTORED,
         "source": source.path,
         "source_bytes": source.size,

@@ -138,7 +138,7 @@ def _probe(source: Source) -> int:
         # An error is for reading to say, as this record's failure.
         with contextlib.suppress(OSError), storage.opened(source.path) as file:
             stated = codec.probe(file)
-    return stated.width * stated.height if stated else source.size * _PIXELS_PER_BYTE
+    return stated.width * stated.height + stated.more if stated else source.size * _PIXELS_PER_BYTE
 
 
 def _slice(sources: Sequence[Source], pixels: Sequence[int], budget: Budget) -> list[BatchSpec]:

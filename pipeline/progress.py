@@ -49,9 +49,9 @@ class Progress:
     def _look(self) -> None:
         try:
             for path in self._ledger.committed() - self._seen:
-                counts = self._ledger.counts(path)
+                counts, further = self._ledger.counts(path)
                 self._seen.add(path)
-                self._done += sum(counts.values())
+                self._done += sum(counts.values()) - further
                 self._failed += counts.get(FAILED, 0)
         except (OSError, ValueError) as error:
             log.debug("the ledger could not be read for progress, next time it may: %s", error)

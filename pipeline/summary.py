@@ -16,6 +16,7 @@ from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, Row
 _COLUMNS = pa.schema(
     [
         ("key", pa.string()),
+        ("page", pa.int64()),
         ("status", pa.string()),
         ("source", pa.string()),
         ("source_bytes", pa.int64()),
@@ -57,7 +58,8 @@ def summarise(output: str) -> dict[str, Any]:
 def _summary(job: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
     counts = Counter(row["status"] for row in rows)
     return {
-        "planned": job.get("planned", 0),
+        # How many pages a file has is known once it has been read.
+        "planned": job.get("planned", 0) + sum(row["page"] > 1 for row in rows),
         **{status: counts[status] for status in STATUSES},
         "warnings": sum(bool(row["warnings"]) for row in rows),
         "left_out": job.get("left_out", {}),

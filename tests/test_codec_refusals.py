@@ -40,14 +40,14 @@ PNG = saved(photo("coffee"), "PNG")
 
 BROKEN = {
     "empty": (b"", "the file is empty"),
-    "text": (b"Dear Aunt May,\n" * 20, "not a JPEG, PNG, TIFF"),
-    "zeros": (bytes(5000), "not a JPEG, PNG, TIFF"),
-    "pdf": (b"%PDF-1.7\n%\xe2\xe3\n", "not a JPEG, PNG, TIFF"),
+    "text": (b"Dear Aunt May,\n" * 20, "not an image of a format"),
+    "zeros": (bytes(5000), "not an image of a format"),
+    "pdf": (b"%PDF-1.7\n%\xe2\xe3\n", "not an image of a format"),
     "half-jpeg": (JPEG[: len(JPEG) // 2], "broken JPEG data: .*truncated"),
     "jpeg-header": (JPEG[:300], "broken"),
-    "jpeg-magic": (JPEG[:3], "broken|not a JPEG"),
+    "jpeg-magic": (JPEG[:3], "broken|not an image"),
     "half-png": (PNG[: len(PNG) // 2], "broken PNG data: .*truncated"),
-    "png-magic": (PNG[:8], "broken|not a JPEG"),
+    "png-magic": (PNG[:8], "broken|not an image"),
     "bomb": (png_header(60000, 60000), "60000 x 60000 pixels are more than the 250,000,000"),
 }
 
@@ -148,9 +148,13 @@ def test_pillows_limit_is_left_alone_by_many_threads():
     assert before == Image.MAX_IMAGE_PIXELS
 
 
+PILLOWS = {"JP2": "JPEG2000"}  # names of formats, where they are not ours
+
+
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("channels", [1, 3], ids=["gray", "rgb"])
 def test_an_image_of_one_pixel_works(name, channels):
+    name = PILLOWS.get(name, name)
     data = saved(small(height=1, width=1)[..., :channels], name)
     decoded = decode(data)
     assert decoded.pixels.shape[:2] == (1, 1)
@@ -173,7 +177,7 @@ def test_one_sound_page_needs_no_warning():
 @pytest.mark.parametrize("name", FORMATS)
 def test_probing_gives_the_stated_size_and_none_for_what_is_no_image(name):
     mode = "P" if name == "GIF" else "RGB"
-    assert probe(io.BytesIO(saved(small(), name))) == Stated(name, mode, 72, 96)
+    assert probe(io.BytesIO(saved(small(), PILLOWS.get(name, name)))) == Stated(name, mode, 72, 96)
     assert probe(io.BytesIO(b"not an image")) is None
     assert probe(io.BytesIO(png_header(60000, 50000))) == Stated("PNG", "RGB", 60000, 50000)
 
@@ -182,7 +186,8 @@ def test_every_extension_belongs_to_one_format():
     listed = [extension for known in FORMATS.values() for extension in known.extensions]
     assert len(listed) == len(set(listed)) == len(EXTENSIONS)
     assert all(
-        Image.registered_extensions().get(e, "JPEG") in {n, "MPO"} for e, n in EXTENSIONS.items()
+        Image.registered_extensions().get(e, "JPEG") in {PILLOWS.get(n, n), "MPO"}
+        for e, n in EXTENSIONS.items()
     )
 
 

@@ -24,7 +24,7 @@ def test_a_commit_record_begins_with_how_many_images_went_which_way(tmp_path):
     ledger = Ledger(str(tmp_path))
     rows = ledger.commit(batch())
     (path,) = ledger.committed()
-    assert ledger.counts(path) == {RESTORED: 2, FAILED: 1}
+    assert ledger.counts(path) == ({RESTORED: 2, FAILED: 1}, 0)
     assert ledger.read(path) == rows
     assert list(ledger.batches()) == [("b1", rows)]
 

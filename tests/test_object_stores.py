@@ -2,8 +2,8 @@
 
 import errno
 import io
-import mmap
 import logging
+import mmap
 import os
 import sys
 import time

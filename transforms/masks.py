@@ -28,7 +28,7 @@ def read_mask(record: Record, folder: str, max_pixels: int = codec.DEFAULT_MAX_P
         StorageError: it cannot be read.
         CodecError: it is no image.
     """
-    mirror = record.source.mirror
+    mirror = record.mirror
     names = (f"{mirror}.png", f"{posixpath.splitext(mirror)[0]}.png", mirror)
     paths = [storage.join(folder, name) for name in dict.fromkeys(names)]
     path = next(filter(storage.exists, paths), None)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import codec, scratch, storage
+from transforms.pages import unfold
 from transforms.record import Batch, BatchSpec, Record, Source
 from transforms.scratch import Buffer
 from transforms.shards import USUAL_COLUMNS, Columns, OpenShard
@@ -51,7 +52,7 @@ def _file(source: Source) -> Buffer:
 
 
 def decode_record(record: Record, max_pixels: int = codec.DEFAULT_MAX_PIXELS) -> Record:
-    """Decode the master and let its bytes go.
+    """Decode the master and let its bytes go. Its further pages are records inside its own.
 
     Raises:
         CodecError: it is not an image, is broken, too large, or of a depth that would be cut.
@@ -59,7 +60,15 @@ def decode_record(record: Record, max_pixels: int = codec.DEFAULT_MAX_PIXELS) ->
     if record.pixels is not None:
         return record.replace(form=codec.form_of(record.pixels, max_pixels))
     assert record.encoded is not None, f"{record.key} has not been read"
-    decoded = codec.decode(record.encoded, max_pixels=max_pixels)
+    first, *others = codec.decode_pages(record.encoded, max_pixels=max_pixels)
+    further = tuple(
+        _decoded(record.replace(fields={}, features={}, page=page), decoded)
+        for page, decoded in enumerate(others, 2)
+    )
+    return _decoded(record, first).replace(further=further)
+
+
+def _decoded(record: Record, decoded: codec.Decoded) -> Record:
     return record.replace(
         encoded=None,
         form=decoded.form,
@@ -73,7 +82,7 @@ class Read(beam.PTransform):
     """Turn batch specs (JSON lines, see `BatchSpec`) into batches of records, decoded if asked.
 
     Each master is read and decoded before the next one, so that the encoded masters of a batch are
-    not in memory together, nor for longer than it takes.
+    not in memory together, nor for longer than it takes. Each page of a master is a record.
 
     Args:
         max_pixels: an image of more is a failure, not a memory error.
@@ -112,4 +121,4 @@ class _ReadDoFn(StageDoFn):
             if self.decode:
                 functions["decode"] = lambda record: decode_record(record, self.max_pixels)
             for batch in BatchSpec.from_json(spec).batches():
-                yield self.run(batch, functions)
+                yield self.run(batch, functions, unfold)

@@ -128,6 +128,8 @@ class Record:
         derivative: what was written: its path below the output, bytes and digest.
         warnings: what a person should know of this record.
         failure: set when a stage failed; later stages pass the record on.
+        page: which page of its file it is, from 1; previews and masks are not counted.
+        further: records of the file's further pages, while it is one record: see `pages`.
     """
 
     source: Source
@@ -147,6 +149,8 @@ class Record:
     derivative: "Derivative | None" = None
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
+    page: int = 1
+    further: tuple["Record", ...] = ()
 
     @property
     def image(self) -> np.ndarray:
@@ -156,8 +160,13 @@ class Record:
 
     @property
     def key(self) -> str:
-        """The record's stable id inside the archive."""
-        return self.source.key
+        """The record's stable id inside the archive: its file's, with a further page's number."""
+        return self.source.key if self.page == 1 else f"{self.source.key}#page={self.page}"
+
+    @property
+    def mirror(self) -> str:
+        """The path of what is written for this page alone, but for its extension."""
+        return self.source.mirror if self.page == 1 else f"{self.source.mirror}#page={self.page}"
 
     def replace(self, **changes: Any) -> "Record":
         """Copy the record with some attributes changed.
@@ -182,6 +191,8 @@ class Record:
             recipe=self.recipe,
             warnings=self.warnings,
             failure=Failure(stage, type(error).__name__, message),
+            page=self.page,
+            further=tuple(page.failed(stage, error) for page in self.further),
         )
 
 
@@ -227,14 +238,15 @@ class Batch:
     records: tuple[Record, ...]
 
     def __len__(self) -> int:
-        return len(self.records)
+        return sum(1 + len(record.further) for record in self.records)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the encoded masters and of all arrays."""
+        records = [page for record in self.records for page in (record, *record.further)]
         return sum(
             len(held) if isinstance(held, bytes) else held.nbytes
-            for record in self.records
+            for record in records
             for held in (
                 record.encoded,
                 record.pixels,
@@ -248,8 +260,12 @@ class Batch:
 
     @property
     def failures(self) -> int:
-        """How many of the records have failed so far."""
-        return sum(record.failure is not None for record in self.records)
+        """How many of the records have failed so far, those of further pages among them."""
+        return sum(
+            page.failure is not None
+            for record in self.records
+            for page in (record, *record.further)
+        )
 
     def map(self, functions: Mapping[str, Callable[["Record"], "Record"]]) -> "Batch":
         """Take every record that has not failed through functions, by the names of their stages.

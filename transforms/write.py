@@ -10,6 +10,7 @@ import apache_beam as beam
 import numpy as np
 
 from transforms import codec, scratch, storage
+from transforms.pages import fold, unfold
 from transforms.record import Batch, Derivative, MaskFile, Record, Source
 from transforms.scratch import Buffer
 from transforms.shards import fields
@@ -65,7 +66,8 @@ class Encoding:
 
 
 def encode_record(record: Record, encoding: Encoding) -> Record:
-    """Encode a record's restored pixels, or its degraded ones where nothing was to be restored.
+    """Encode a record's restored pixels, or its degraded ones where nothing was to be restored;
+    and those of its further pages with them, into one file.
 
     Raises:
         CodecError: the format cannot hold them.
@@ -73,39 +75,55 @@ def encode_record(record: Record, encoding: Encoding) -> Record:
     name, known = encoding.naming(record.source)
     if record.pixels is None and record.encoded is not None:
         return _passed_on(record, name)
+    if record.page > 1:  # in a file of its own
+        assert known is not None, "the master's own format holds all pages"
+        name = record.mirror + codec.FORMATS[known].extensions[0]
+    pages = (record, *record.further)
+    data = codec.encode_pages(list(map(_page, pages)), name=known, quality=encoding.quality)
+    digest = hashlib.sha256(data).hexdigest()
+    written = [_encoded(page, data, digest, name, *_size(page)) for page in pages]
+    further = tuple(page.replace(encoded=None) for page in written[1:])
+    return written[0].replace(further=further)
+
+
+def holds_pages(record: Record, encoding: Encoding) -> bool:
+    """Tell whether a master's derivative is one file, whatever its pages are."""
+    known = encoding.naming(record.source)[1]
+    return (known or (record.form.format if record.form else None)) in codec.OF_PAGES
+
+
+def _page(record: Record) -> codec.Page:
     form = codec.form_of(record.image) if record.form is None else record.form
     pixels = record.image if record.restored is None else record.restored
-    data = codec.encode(
-        form,
-        pixels,
-        record.alpha,
-        name=known,
-        quality=encoding.quality,
-    )
-    height, width = pixels.shape[:2]
-    return _encoded(record, data, name, width, height)
+    return codec.Page(form, pixels, record.alpha)
+
+
+def _size(record: Record) -> tuple[int, int]:
+    height, width = record.image.shape[:2]
+    return width, height
 
 
 def _passed_on(record: Record, name: str) -> Record:
     data = record.encoded
     assert data is not None, f"{record.key} has not been read"
+    digest = hashlib.sha256(data).hexdigest()
     stated = codec.probe(scratch.opened(data))
     if stated is None:
         warning = "passed on as it is, though it is no image that we can read"
-        return _encoded(record.replace(warnings=(*record.warnings, warning)), data, name)
+        return _encoded(record.replace(warnings=(*record.warnings, warning)), data, digest, name)
     record = record.replace(form=codec.Form(format=stated.format, mode=stated.mode))
-    return _encoded(record, data, name, stated.width, stated.height)
+    return _encoded(record, data, digest, name, stated.width, stated.height)
 
 
 def _encoded(
     record: Record,
     data: Buffer,
+    digest: str,
     name: str,
     width: int | None = None,
     height: int | None = None,
 ) -> Record:
     """Let the pixels go, and keep what they became."""
-    digest = hashlib.sha256(data).hexdigest()
     return record.replace(
         encoded=data,
         pixels=None,
@@ -154,13 +172,16 @@ class _Folder(_Place):
     def one(self, record: Record) -> Record:
         assert record.encoded is not None and record.derivative is not None, "it is encoded"
         self._write(IMAGES, record.derivative.path, record.encoded)
-        written = record.replace(encoded=None)
+        further = tuple(map(self._with_mask, record.further))
+        return self._with_mask(record.replace(encoded=None, further=further))
+
+    def _with_mask(self, record: Record) -> Record:
         if record.mask is None:
-            return written
+            return record
         data = codec.encode_mask(record.mask)
-        name = _mask_name(record.source)
+        name = _mask_name(record)
         self._write(MASKS, name, data)
-        return written.replace(mask_file=_mask_file(record.mask, name, data))
+        return record.replace(mask_file=_mask_file(record.mask, name, data))
 
     def all(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
         if any(record.fields for record in records):
@@ -183,13 +204,17 @@ class _Shards(_Place):
 
     def all(self, batch_id: str, records: Sequence[Record]) -> list[Record]:
         shard = f"{batch_id}{self.writer.extension}"
-        masks = self._masks(shard, records)
+        masks = iter(self._masks(shard, [page for one in records for page in (one, *one.further)]))
         packed = self.writer.pack([_sample(record) for record in records])
         self._write(SHARDS, shard, packed.parts)
-        return [
-            self._in_shard(record, shard, member).replace(mask_file=mask)
-            for record, member, mask in zip(records, packed.names, masks, strict=True)
-        ]
+        written = []
+        for record, member in zip(records, packed.names, strict=True):
+            first, *further = (
+                self._in_shard(page, shard, member).replace(mask_file=next(masks))
+                for page in (record, *record.further)
+            )
+            written.append(first.replace(further=tuple(further)))
+        return written
 
     def _in_shard(self, record: Record, shard: str, member: str) -> Record:
         one = record.derivative
@@ -204,7 +229,7 @@ class _Shards(_Place):
             None if record.mask is None else codec.encode_mask(record.mask) for record in records
         ]
         samples = [
-            Sample(_mask_name(record.source), encoded)
+            Sample(_mask_name(record), encoded)
             for record, encoded in zip(records, data, strict=True)
             if encoded is not None
         ]
@@ -233,8 +258,8 @@ def _sample(record: Record) -> Sample:
     return Sample(name, bytes(record.encoded), record.fields, record.features, member)
 
 
-def _mask_name(source: Source) -> str:
-    return f"{source.mirror}.png"  # always one more extension, so that no two can meet
+def _mask_name(record: Record) -> str:
+    return f"{record.mirror}.png"  # always one more extension, so that no two can meet
 
 
 def _mask_file(mask: np.ndarray, name: str, data: bytes) -> MaskFile:
@@ -280,7 +305,8 @@ class _WriteDoFn(StageDoFn):
         def write(record: Record) -> Record:
             return self.place.one(encode_record(record, self.encoding))
 
-        yield self.run(batch, {"write": write}, self._finish)
+        files = fold(batch, lambda record: holds_pages(record, self.encoding))
+        yield self.run(files, {"write": write}, self._finish)
 
     def _finish(self, batch: Batch) -> Batch:
-        return batch.through("write", lambda records: self.place.all(batch.id, records))
+        return unfold(batch.through("write", lambda records: self.place.all(batch.id, records)))

@@ -3,19 +3,21 @@
 import io
 import mmap
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from transforms.codec import pillow, tiff, tiff_write
+from transforms.codec import jp2, pillow, png, ppm, tiff, tiff_write
 from transforms.codec.form import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_QUALITY,
     CodecError,
     Decoded,
     Form,
+    Page,
     Stated,
     check_size,
 )
@@ -26,15 +28,18 @@ __all__ = [
     "DEFAULT_QUALITY",
     "EXTENSIONS",
     "FORMATS",
+    "OF_PAGES",
     "CodecError",
     "Decoded",
     "Form",
     "Format",
+    "Page",
     "Stated",
     "decode",
     "decode_pages",
     "encode",
     "encode_mask",
+    "encode_pages",
     "form_of",
     "format_of",
     "probe",
@@ -47,7 +52,7 @@ class Format:
 
     Attributes:
         extensions: in lower case, the usual one first.
-        deep: whether it holds 16-bit gray.
+        deep: whether it holds 16 bits.
         alpha: whether it holds transparency.
     """
 
@@ -60,11 +65,15 @@ FORMATS: dict[str, Format] = {
     "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
     "PNG": Format((".png",), deep=True, alpha=True),
     "TIFF": Format((".tif", ".tiff"), deep=True, alpha=True),
+    "JP2": Format((".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"), deep=True, alpha=True),
     "WEBP": Format((".webp",), alpha=True),
     "GIF": Format((".gif",), alpha=True),
     "BMP": Format((".bmp",)),
     "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), deep=True),
 }
+OF_PAGES = frozenset({"TIFF"})  # formats whose files hold any number of pages
+# Those that Pillow decodes; of PNG and PPM, what has 8 bits.
+_PILLOWS = [name for name in FORMATS if name not in ("TIFF", "JP2")]
 
 EXTENSIONS: dict[str, str] = {
     extension: name for name, known in FORMATS.items() for extension in known.extensions
@@ -92,9 +101,16 @@ def decode_pages(data: Buffer, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> list[
     """
     if not data:
         raise CodecError("the file is empty")
-    if format_of(bytes(data[:16])) == "TIFF":
+    name = format_of(bytes(data[:16]))
+    if name == "TIFF":
         return tiff.decode(data, max_pixels)
-    return [pillow.decode(data, list(FORMATS), max_pixels)]
+    if name == "JP2":
+        return [jp2.decode(data, max_pixels)]
+    if name == "PNG" and png.is_deep(data):
+        return [png.decode(data, max_pixels)]
+    if name == "PPM" and ppm.is_deep(data):
+        return [ppm.decode(data, max_pixels)]
+    return [pillow.decode(data, _PILLOWS, max_pixels)]
 
 
 def form_of(pixels: np.ndarray, max_pixels: int = DEFAULT_MAX_PIXELS) -> Form:
@@ -118,26 +134,38 @@ def encode(
     name: str | None = None,
     quality: int = DEFAULT_QUALITY,
 ) -> Buffer:
+    """Encode a derivative of one page; see `Page` and `encode_pages`."""
+    return encode_pages([Page(form, pixels, alpha)], name=name, quality=quality)
+
+
+def encode_pages(
+    pages: Sequence[Page], *, name: str | None = None, quality: int = DEFAULT_QUALITY
+) -> Buffer:
     """Encode a derivative as its master was, with the master's metadata.
 
     Args:
-        form: of the master.
-        pixels: uint8 or uint16 [H, W, 1 or 3]; three channels make a gray master's derivative RGB.
-        alpha: [H, W] of the same type.
+        pages: in their order; more than one where the format is one of `OF_PAGES`.
         name: the format, a key of `FORMATS`; None for the master's own.
         quality: of JPEG and lossy WebP, 1-100.
 
     Raises:
-        CodecError: the format cannot hold these pixels.
+        CodecError: the format cannot hold them.
     """
-    name = name or form.format
+    name = name or pages[0].form.format
     known = FORMATS[name]
-    if pixels.dtype != np.uint8 and not known.deep:
+    if any(page.pixels.dtype != np.uint8 for page in pages) and not known.deep:
         raise CodecError(f"{name} cannot hold 16 bits; choose another --image_format")
-    if alpha is not None and not known.alpha:
+    if any(page.alpha is not None for page in pages) and not known.alpha:
         raise CodecError(f"{name} cannot hold transparency; choose another --image_format")
     if name == "TIFF":
-        return tiff_write.encode([tiff_write.Page(form, pixels, alpha)])
+        return tiff_write.encode(pages)
+    form, pixels, alpha = pages[0]
+    if name == "JP2":
+        return jp2.encode(form, pixels, alpha)
+    if name == "PNG" and pixels.dtype != np.uint8:
+        return png.encode(form, pixels, alpha)
+    if name == "PPM" and pixels.dtype != np.uint8:
+        return ppm.encode(pixels)
     return pillow.encode(form, pixels, alpha, name, quality)
 
 
@@ -156,6 +184,7 @@ def format_of(head: bytes) -> str | None:
 
 _MARKS = re.compile(
     rb"(?P<JPEG>\xff\xd8\xff)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<TIFF>II[*+]\0|MM\0[*+])"
+    rb"|(?P<JP2>\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51)"
     rb"|(?P<WEBP>RIFF....WEBP)|(?P<GIF>GIF8)|(?P<BMP>BM)|(?P<PPM>P[1-6]\s)",
     re.DOTALL,
 )
@@ -166,9 +195,11 @@ def probe(file: BinaryIO) -> Stated | None:
     start = file.tell()
     head = file.read(16)
     file.seek(start)
-    if format_of(head) == "TIFF":
-        return tiff.probe(_buffer(file))
-    return pillow.probe(file, list(FORMATS))
+    prober = _PROBERS.get(format_of(head) or "")
+    return prober(_buffer(file)) if prober else pillow.probe(file, _PILLOWS)
+
+
+_PROBERS: dict[str, Callable[[Buffer], Stated | None]] = {"TIFF": tiff.probe, "JP2": jp2.probe}
 
 
 def _buffer(file: BinaryIO) -> Buffer:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,6 +57,20 @@ class Decoded:
     pixels: np.ndarray
     alpha: np.ndarray | None
     warnings: tuple[str, ...]
+
+
+class Page(NamedTuple):
+    """A page to encode.
+
+    Attributes:
+        form: of its master.
+        pixels: uint8 or uint16 [H, W, 1 or 3]; three channels make a gray master's derivative RGB.
+        alpha: [H, W] of the same type.
+    """
+
+    form: Form
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)

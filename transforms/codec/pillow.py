@@ -117,7 +117,7 @@ def _opened(file: BinaryIO, formats: list[str]) -> Iterator[Image.Image]:
             image = Image.open(file, formats=formats)
     except UnidentifiedImageError:
         raise CodecError(
-            f"not a {', '.join(formats)} file that we can read, or broken at its start"
+            "not an image of a format that we can read, or broken at its start"
         ) from None
     except Exception as error:  # Pillow's parsers of broken files raise whatever they meet
         raise CodecError(f"broken image: {error}") from error
@@ -273,11 +273,9 @@ def _image(
         return Image.fromarray(joined, "LA" if gray else "RGBA"), icc
     if gray:
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
-        if form.mode == "1" and pixels.dtype == np.uint8:
+        if form.mode == "1":
             image = image.point(lambda level: 255 * (level >= 128), "1")
         return image, icc
-    if pixels.dtype != np.uint8:
-        raise CodecError("16-bit colour cannot be written yet")
     if form.mode == "CMYK" and name == "JPEG":
         inks = Image.fromarray(convert.to_cmyk(pixels, form.icc), "CMYK")
         return inks, form.icc if convert.profile(form.icc, "CMYK") else None

@@ -8,7 +8,7 @@ import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image
 
 from transforms import scratch
 from transforms.codec import samples as convert
-from transforms.codec.form import CodecError, Form
+from transforms.codec.form import CodecError, Form, Page
 from transforms.codec.tiff import DESCRIPTIVE
 from transforms.metadata import directories
 from transforms.metadata.blocks import MetadataError
@@ -40,14 +40,6 @@ _CLASSIC = (1 << 32) - (1 << 24)  # bytes that the offsets of a TIFF reach, with
 _BYTE = 1
 _TOLD = DESCRIPTIVE | {282, 283, 296}  # the last of which formats without a place of their own have
 _DEFLATE = 8
-
-
-class Page(NamedTuple):
-    """A page to write: its master's form, pixels [H, W, 1 or 3], and alpha [H, W] or None."""
-
-    form: Form
-    pixels: np.ndarray
-    alpha: np.ndarray | None
 
 
 def encode(pages: Sequence[Page]) -> Buffer:
