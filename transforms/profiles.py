@@ -142,7 +142,7 @@ class _Effect:
     returns: bool = True
 
 
-@lru_cache(maxsize=64)  # an archive has few
+@lru_cache(maxsize=16)  # an archive has few, and each is kept
 def _effect(profile: bytes, space: str) -> _Effect:
     target, kind = _WORKING[space]
     channels = _CHANNELS[space]

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 import imagecodecs
 import numpy as np
 
+from transforms import scratch
 from transforms.codec import carried
 from transforms.codec.form import CodecError, Decoded, Form, check_size, upright
 from transforms.scratch import Buffer
 
 _LARGEST_PROFILE = 16 << 20
+_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}  # a pixel, by the colour type
 _COLOURS = {0: "I;16", 2: "RGB;16", 4: "LA;16", 6: "RGBA;16"}  # modes by the colour type
 
 
@@ -39,7 +41,11 @@ def decode(data: Buffer, max_pixels: int) -> Decoded:
         frames = int.from_bytes(chunks[b"acTL"][:4], "big")
         warnings.append(f"only the first of {frames} frames is restored")
     try:
-        stored = imagecodecs.png_decode(data)  # type: ignore[arg-type]  # any buffer
+        # libpng makes alpha of a transparent colour, and no axis of one sample.
+        samples = _SAMPLES[kind] + (kind in (0, 2) and b"tRNS" in chunks)
+        shape = (height, width) if samples == 1 else (height, width, samples)
+        room = scratch.empty(shape, np.uint16)
+        stored = imagecodecs.png_decode(data, out=room)  # type: ignore[arg-type]  # any buffer
     except Exception as error:  # one error type for all that libpng finds
         raise CodecError(f"broken PNG data: {error}") from error
     if stored.shape[:2] != (height, width) or stored.dtype != np.uint16:
