@@ -30,6 +30,7 @@ __all__ = [
     "EXTENSIONS",
     "FORMATS",
     "OF_PAGES",
+    "READ_ONLY",
     "CodecError",
     "Decoded",
     "Form",
@@ -76,15 +77,32 @@ FORMATS: dict[str, Format] = {
     "JP2": Format((".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"), deep=True, alpha=True),
     "WEBP": Format((".webp",), alpha=True, spaces=frozenset({"RGB"})),
     "GIF": Format((".gif",), alpha=True, spaces=_NONE),
-    "BMP": Format((".bmp",), spaces=_NONE),
+    "BMP": Format((".bmp",), alpha=True, spaces=_NONE),
     "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), deep=True, spaces=_NONE),
 }
 OF_PAGES = frozenset({"TIFF"})  # formats whose files hold any number of pages
+# Formats that masters come in and derivatives do not go out in, by their extensions: PNG instead.
+READ_ONLY: dict[str, tuple[str, ...]] = {
+    "AVIF": (".avif",),
+    "PSD": (".psd",),
+    "QOI": (".qoi",),
+    "SGI": (".sgi", ".rgb", ".rgba", ".bw"),
+    "SUN": (".ras",),
+    "PCX": (".pcx",),
+    "DIB": (".dib",),
+    "IM": (".im",),
+    "MSP": (".msp",),
+    "XBM": (".xbm",),
+    "ICO": (".ico",),
+    "CUR": (".cur",),
+    "TGA": (".tga",),  # the last that is tried, for it has no mark
+}
 # Those that Pillow decodes; of PNG and PPM, what has 8 bits.
-_PILLOWS = [name for name in FORMATS if name not in ("TIFF", "JP2")]
+_PILLOWS = [name for name in (*FORMATS, *READ_ONLY) if name not in ("TIFF", "JP2")]
 
 EXTENSIONS: dict[str, str] = {
-    extension: name for name, known in FORMATS.items() for extension in known.extensions
+    **{extension: name for name, known in FORMATS.items() for extension in known.extensions},
+    **{extension: name for name, known in READ_ONLY.items() for extension in known},
 }
 
 
@@ -135,7 +153,11 @@ def _stored(data: Buffer, max_pixels: int) -> list[Decoded]:
         return [png.decode(data, max_pixels)]
     if name == "PPM" and ppm.is_deep(data):
         return [ppm.decode(data, max_pixels)]
-    return [pillow.decode(data, _PILLOWS, max_pixels)]
+    warnings: list[str] = []
+    if name == "PNG":
+        data, warnings = png.without_bombs(data)
+    decoded = pillow.decode(data, _PILLOWS, max_pixels)
+    return [replace(decoded, warnings=(*decoded.warnings, *warnings))]
 
 
 def form_of(pixels: np.ndarray, max_pixels: int = DEFAULT_MAX_PIXELS) -> Form:
@@ -177,7 +199,9 @@ def encode_pages(
         CodecError: the format cannot hold them.
     """
     name = name or pages[0].form.format
-    known = FORMATS[name]
+    known = FORMATS.get(name)
+    if known is None:
+        raise CodecError(f"{name} is not written; choose an --image_format")
     if any(page.pixels.dtype != np.uint8 for page in pages) and not known.deep:
         raise CodecError(f"{name} cannot hold 16 bits; choose another --image_format")
     if any(page.alpha is not None for page in pages) and not known.alpha:
