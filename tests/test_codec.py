@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -14,7 +15,9 @@ from skimage.color import lab2rgb, rgb2xyz, xyz2lab
 
 from tests import photographs
 from tests.photographs import gray, opened, saved, sixteen, small
-from transforms.codec import Form, decode, encode
+from transforms.codec import EXTENSIONS, CodecError, Form, decode, encode
+from transforms.record import Source
+from transforms.write import Encoding
 
 ORIENTATION = 0x112
 
@@ -125,6 +128,46 @@ def test_modes_come_in_and_go_out_without_loss(case):
     assert (derivative.format, derivative.mode) == (name, after)
     back = derivative if whole == "I;16" else derivative.convert(whole)
     assert np.array_equal(np.asarray(back), expected)
+
+
+def test_a_bitmap_with_alpha_keeps_it():
+    pixels, alpha = small(), gray(small("chelsea"))[..., 0]
+    data = encode(Form(format="BMP", mode="RGBA", dpi=(300, 300)), pixels, alpha)
+    image = opened(data)
+    assert (image.format, image.mode) == ("BMP", "RGBA")
+    assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    assert np.array_equal(np.asarray(image), np.dstack([pixels, alpha]))
+    read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(read[..., [2, 1, 0, 3]], np.dstack([pixels, alpha]))
+    decoded = decode(data)
+    assert encode(decoded.form, decoded.pixels, decoded.alpha) == data
+
+
+READ_ONLY = {
+    "TGA": {"compression": "tga_rle"},
+    "SGI": {},
+    "PCX": {},
+    "DIB": {},
+    "QOI": {},
+    "IM": {},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+}
+
+
+@pytest.mark.parametrize("name", READ_ONLY)
+def test_formats_that_are_only_read_go_out_as_png(name):
+    data = saved(small(), name, **READ_ONLY[name])
+    decoded = decode(data)
+    assert decoded.form.format == name
+    assert np.array_equal(decoded.pixels, np.asarray(opened(data)))
+    with pytest.raises(CodecError, match=f"{name} is not written"):
+        encode(decoded.form, decoded.pixels)
+    derivative = opened(encode(decoded.form, decoded.pixels, name="PNG"))
+    assert np.array_equal(np.asarray(derivative), decoded.pixels)
+    extension = next(key for key, held in EXTENSIONS.items() if held == name)
+    source = Source(f"a{extension}", "", 0, 0.0)
+    assert Encoding().naming(source) == (f"a{extension}.png", "PNG")
+    assert Encoding(untouched=True).naming(source) == (f"a{extension}", None)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "WEBP"])

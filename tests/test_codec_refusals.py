@@ -6,6 +6,7 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -15,6 +16,7 @@ from tests.photographs import gray, opened, photo, saved, sixteen, small
 from transforms.codec import (
     EXTENSIONS,
     FORMATS,
+    READ_ONLY,
     CodecError,
     Form,
     Stated,
@@ -184,6 +186,7 @@ def test_probing_gives_the_stated_size_and_none_for_what_is_no_image(name):
 
 def test_every_extension_belongs_to_one_format():
     listed = [extension for known in FORMATS.values() for extension in known.extensions]
+    listed += [extension for known in READ_ONLY.values() for extension in known]
     assert len(listed) == len(set(listed)) == len(EXTENSIONS)
     assert all(
         Image.registered_extensions().get(e, "JPEG") in {PILLOWS.get(n, n), "MPO"}
@@ -206,6 +209,11 @@ TOO_DEEP = {
     "float-nan": (tiff(np.full((9, 9), np.nan, np.float32)), "float32 samples go from nan"),
     "32": (tiff(DEEP[..., 0].astype(np.uint32)), "32-bit integers would be cut to 16 bits"),
     "signed": (tiff(-DEEP[..., 0].astype(np.int16)), "signed and some are negative"),
+    "sgi": (saved(small(), "SGI", bpc=2), "more than 8 bits a sample of SGI would be cut to 8"),
+    "avif": (
+        bytes(imagecodecs.avif_encode(DEEP >> 6, bitspersample=10)),
+        "more than 8 bits a sample of AVIF would be cut to 8",
+    ),
     "complex": (tiff(DEEP[..., 0].astype(np.complex64)), "are no photograph"),
 }
 
@@ -223,9 +231,19 @@ def test_16_bit_gray_is_not_written_to_formats_of_8_bits(name):
         encode(Form(format="PNG", mode="I;16"), DEEP[..., :1], name=name)
 
 
-@pytest.mark.parametrize("name", ["JPEG", "BMP", "PPM"])
+@pytest.mark.parametrize("name", ["JPEG", "PPM"])
 @pytest.mark.parametrize("channels", [1, 3], ids=["gray", "rgb"])
 def test_alpha_is_not_written_to_formats_without(name, channels):
     pixels = small()[..., :channels]
     with pytest.raises(CodecError, match=r"--image_format"):
         encode(Form(format=name, mode="RGBA"), pixels, gray(small())[..., 0])
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_text_that_unpacks_to_too_much_costs_itself_and_not_the_image(kind):
+    head = {b"zTXt": b"key\0\0", b"iTXt": b"key\0\1\0\0\0", b"iCCP": b"key\0\0"}[kind]
+    bomb = chunk(kind, head + zlib.compress(bytes(64 << 20)))
+    data = saved(small(), "PNG")
+    decoded = decode(data[:33] + bomb + data[33:])
+    assert np.array_equal(decoded.pixels, small())
+    assert decoded.warnings == (f"{kind.decode()} of the PNG unpacks to too much to be read",)

@@ -53,12 +53,13 @@ class Encoding:
         """Give the derivative's path, and the format to write; None for the master's own.
 
         Arrays go out as PNG, and so do images whose names do not tell their format, as in shards,
-        so that names are known before the images are.
+        or tell one that is not written, so that names are known before the images are.
         """
         mirror = source.mirror
         extension = posixpath.splitext(mirror)[1].lower()
         is_array = source.member is not None and source.member.pixels > 0
-        tells = not is_array and (self.untouched or extension in codec.EXTENSIONS)
+        written = codec.EXTENSIONS.get(extension) in codec.FORMATS
+        tells = not is_array and (self.untouched or written)
         known = self.format or (None if tells else "PNG")
         if known is None or extension in codec.FORMATS[known].extensions:
             return mirror, known

@@ -4,7 +4,7 @@ import io
 import mmap
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -29,6 +29,7 @@ __all__ = [
     "EXTENSIONS",
     "FORMATS",
     "OF_PAGES",
+    "READ_ONLY",
     "CodecError",
     "Decoded",
     "Form",
@@ -68,15 +69,32 @@ FORMATS: dict[str, Format] = {
     "JP2": Format((".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"), deep=True, alpha=True),
     "WEBP": Format((".webp",), alpha=True),
     "GIF": Format((".gif",), alpha=True),
-    "BMP": Format((".bmp",)),
+    "BMP": Format((".bmp",), alpha=True),
     "PPM": Format((".ppm", ".pgm", ".pbm", ".pnm"), deep=True),
 }
 OF_PAGES = frozenset({"TIFF"})  # formats whose files hold any number of pages
+# Formats that masters come in and derivatives do not go out in, by their extensions: PNG instead.
+READ_ONLY: dict[str, tuple[str, ...]] = {
+    "AVIF": (".avif",),
+    "PSD": (".psd",),
+    "QOI": (".qoi",),
+    "SGI": (".sgi", ".rgb", ".rgba", ".bw"),
+    "SUN": (".ras",),
+    "PCX": (".pcx",),
+    "DIB": (".dib",),
+    "IM": (".im",),
+    "MSP": (".msp",),
+    "XBM": (".xbm",),
+    "ICO": (".ico",),
+    "CUR": (".cur",),
+    "TGA": (".tga",),  # the last that is tried, for it has no mark
+}
 # Those that Pillow decodes; of PNG and PPM, what has 8 bits.
-_PILLOWS = [name for name in FORMATS if name not in ("TIFF", "JP2")]
+_PILLOWS = [name for name in (*FORMATS, *READ_ONLY) if name not in ("TIFF", "JP2")]
 
 EXTENSIONS: dict[str, str] = {
-    extension: name for name, known in FORMATS.items() for extension in known.extensions
+    **{extension: name for name, known in FORMATS.items() for extension in known.extensions},
+    **{extension: name for name, known in READ_ONLY.items() for extension in known},
 }
 
 
@@ -110,7 +128,11 @@ def decode_pages(data: Buffer, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> list[
         return [png.decode(data, max_pixels)]
     if name == "PPM" and ppm.is_deep(data):
         return [ppm.decode(data, max_pixels)]
-    return [pillow.decode(data, _PILLOWS, max_pixels)]
+    warnings: list[str] = []
+    if name == "PNG":
+        data, warnings = png.without_bombs(data)
+    decoded = pillow.decode(data, _PILLOWS, max_pixels)
+    return [replace(decoded, warnings=(*decoded.warnings, *warnings))]
 
 
 def form_of(pixels: np.ndarray, max_pixels: int = DEFAULT_MAX_PIXELS) -> Form:
@@ -152,7 +174,9 @@ def encode_pages(
         CodecError: the format cannot hold them.
     """
     name = name or pages[0].form.format
-    known = FORMATS[name]
+    known = FORMATS.get(name)
+    if known is None:
+        raise CodecError(f"{name} is not written; choose an --image_format")
     if any(page.pixels.dtype != np.uint8 for page in pages) and not known.deep:
         raise CodecError(f"{name} cannot hold 16 bits; choose another --image_format")
     if any(page.alpha is not None for page in pages) and not known.alpha:

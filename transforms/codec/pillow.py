@@ -34,7 +34,7 @@ def decode(data: Buffer, formats: list[str], max_pixels: int, frame: int = 0) ->
     with _opened(scratch.opened(data), formats) as image:
         width, height = image.size
         check_size(width, height, max_pixels)
-        _refuse_cut_depth(image)
+        _refuse_cut_depth(image, data)
         warnings: list[str] = []
         stated = dict(image.info)
         try:
@@ -48,7 +48,10 @@ def decode(data: Buffer, formats: list[str], max_pixels: int, frame: int = 0) ->
             image.info |= stated
         except Exception as error:  # Pillow's parsers of broken files raise whatever they meet
             raise CodecError(f"broken {image.format} data: {error}") from error
-        if frames > 1:
+        if image.format == "PSD":
+            if frames > 1:
+                warnings.append("its layers are not carried over, only what they show together")
+        elif frames > 1 and image.format != "TIFF":
             warnings.append(f"only the first of {frames} frames is restored")
         form = _form(image, data, warnings)
         pixels, alpha = _arrays(image, form)
@@ -72,6 +75,8 @@ def encode(
         options |= _XMP.get(name, _no_xmp)(form.xmp, form.exif)
     with scratch.spool(pixels.nbytes) as out:
         try:
+            if name == "BMP" and image.mode == "RGBA":
+                return _bmp_with_alpha(image, form.dpi)
             image.save(out, name, **options)
         except (OSError, ValueError, RuntimeError, struct.error) as error:
             raise CodecError(
@@ -125,7 +130,7 @@ def _opened(file: BinaryIO, formats: list[str]) -> Iterator[Image.Image]:
         yield image
 
 
-def _refuse_cut_depth(image: Any) -> None:
+def _refuse_cut_depth(image: Any, data: Buffer) -> None:
     # Pillow opens 16-bit colour as 8-bit without a word; only the raw mode of its tiles tells.
     raw = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     deep = any(isinstance(arg, str) and ";16" in arg for args in raw for arg in args)
@@ -133,10 +138,17 @@ def _refuse_cut_depth(image: Any) -> None:
         deep |= max(image.tag_v2.get(258, (8,))) > 8  # BitsPerSample; planes have raw modes of 8
     elif image.format == "PPM":
         deep |= any(isinstance(arg, int) and arg > 255 for args in raw for arg in args)  # maxval
+    elif image.format == "SGI":
+        deep |= any(tile.codec_name == "SGI16" for tile in image.tile)
+    elif image.format == "AVIF":
+        # High bit depth in the box of the codec's configuration (AV1-ISOBMFF, section 2.3.3).
+        at = bytes(data).find(b"av1C") + 4
+        deep |= at >= 4 and len(data) > at + 2 and bool(data[at + 2] & 0x40)
     if image.mode in ("I", "F") or (deep and not image.mode.startswith("I;16")):
+        depth = "32" if image.mode in "IF" else "more than 8"
         raise CodecError(
-            f"{'32-bit' if image.mode in 'IF' else '16-bit colour'} images are not supported yet: "
-            "they would be cut to 8 bits"
+            f"{depth} bits a sample of {image.format} would be cut to 8; convert it to TIFF or PNG "
+            "of 16 bits"
         )
 
 
@@ -268,9 +280,11 @@ def _image(
     gray = pixels.shape[-1] == 1
     icc = form.icc if convert.describes(form.icc, gray=gray) else None
     if alpha is not None:
+        if gray and name == "BMP":
+            pixels = np.repeat(pixels, 3, axis=-1)
         joined = scratch.empty((*alpha.shape, pixels.shape[-1] + 1), alpha.dtype)
         np.concatenate([pixels, alpha[..., None]], axis=-1, out=joined)
-        return Image.fromarray(joined, "LA" if gray else "RGBA"), icc
+        return Image.fromarray(joined), icc
     if gray:
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
         if form.mode == "1":
@@ -315,6 +329,19 @@ _XMP: dict[str, Callable[[bytes, bytes | None], dict[str, Any]]] = {
     "PNG": _png_xmp,
     "WEBP": _just_xmp,
 }
+
+
+def _bmp_with_alpha(image: Image.Image, dpi: tuple[float, float] | None) -> bytes:
+    """Write a BMP whose header tells that it has alpha (BITMAPV4HEADER), which Pillow does not."""
+    pixels = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
+    per_metre = [round(dots / 0.0254) for dots in dpi or (0, 0)]
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    srgb = b"BGRs" + bytes(48)
+    head = struct.pack(
+        "<IiiHHIIiiII4I", 108, *image.size, 1, 32, 3, len(pixels), *per_metre, 0, 0, *masks
+    )
+    start = 14 + len(head) + len(srgb)
+    return struct.pack("<2sIII", b"BM", start + len(pixels), 0, start) + head + srgb + pixels
 
 
 def _plain(form: Form, mode: str, quality: int) -> dict[str, Any]:

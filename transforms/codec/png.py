@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import imagecodecs
 import numpy as np
+from PIL import PngImagePlugin
 
 from transforms import scratch
 from transforms.codec import carried
@@ -84,6 +85,44 @@ def encode(form: Form, pixels: np.ndarray, alpha: np.ndarray | None) -> bytes:
         profile = struct.pack(">I", len(held)) + b"iCCP" + held
         data = data[:33] + profile + struct.pack(">I", zlib.crc32(b"iCCP" + held)) + data[33:]
     return carried.inserted(data, "PNG", form)
+
+
+def without_bombs(data: Buffer) -> tuple[Buffer, list[str]]:
+    """Leave out text and profiles that unpack to more than Pillow takes, for which it refuses the
+    whole image; and say so.
+    """
+    view = memoryview(data)
+    kept, at, lost = [view[:8]], 8, []
+    while at + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + size
+        if kind in _PACKED and end <= len(data) and _unpacks_to_much(view[at + 8 : end - 4]):
+            lost.append(kind.decode())
+        else:
+            kept.append(view[at:end])
+        at = end
+    if not lost:
+        return data, []
+    return b"".join(kept), [f"{', '.join(lost)} of the PNG unpacks to too much to be read"]
+
+
+_PACKED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
+
+
+def _unpacks_to_much(chunk: memoryview) -> bool:
+    """Look for a zlib stream behind the names, wherever it begins."""
+    held = bytes(chunk)
+    at = held.find(b"\0") + 1
+    for start in range(at, min(at + 64, len(held))):
+        if held[start] & 15 == 8:
+            unpacker = zlib.decompressobj()
+            try:
+                unpacker.decompress(held[start:], PngImagePlugin.MAX_TEXT_CHUNK)
+            except zlib.error:
+                continue
+            if unpacker.unconsumed_tail:
+                return True
+    return False
 
 
 def _chunks(data: Buffer) -> Iterator[tuple[bytes, bytes]]:
