@@ -176,8 +176,9 @@ def test_beam_takes_batches_of_any_size():
     record = Record(source=source, pixels=np.broadcast_to(np.uint8(0), (1 << 16, 1 << 16, 3)))
     batch = Batch("id", (record,))
     assert batch.nbytes == 3 << 32
-    coder = WindowedValueCoder(BatchCoder(), GlobalWindowCoder())
-    size = coder.get_impl().estimate_size(WindowedValue(batch, 0, [GlobalWindow()]))
+    coder = WindowedValueCoder(BatchCoder(), GlobalWindowCoder()).get_impl()
+    sampled = WindowedValue(batch, 0, [GlobalWindow()])
+    size, _ = coder.get_estimated_size_and_observables(sampled)
     assert size > 1 << 29
 
 

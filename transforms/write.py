@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 import numpy as np
 
-from transforms import codec, scratch, storage
+from transforms import codec, storage
 from transforms.pages import fold, unfold
 from transforms.record import Batch, Derivative, MaskFile, Record, Source
 from transforms.scratch import Buffer
@@ -111,7 +111,7 @@ def _passed_on(record: Record, name: str) -> Record:
     data = record.encoded
     assert data is not None, f"{record.key} has not been read"
     digest = hashlib.sha256(data).hexdigest()
-    stated = codec.probe(scratch.opened(data))
+    stated = codec.probe(data)
     if stated is None:
         warning = "passed on as it is, though it is no image that we can read"
         return _encoded(record.replace(warnings=(*record.warnings, warning)), data, digest, name)

@@ -274,7 +274,7 @@ def _image(
             pixels = np.repeat(pixels, 3, axis=-1)
         joined = scratch.empty((*alpha.shape, pixels.shape[-1] + 1), alpha.dtype)
         np.concatenate([pixels, alpha[..., None]], axis=-1, out=joined)
-        return Image.fromarray(joined, "LA" if gray and name != "BMP" else "RGBA"), icc
+        return Image.fromarray(joined), icc
     if gray:
         image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
         if form.mode == "1":

@@ -90,14 +90,15 @@ def without_bombs(data: Buffer) -> tuple[Buffer, list[str]]:
     """Leave out text and profiles that unpack to more than Pillow takes, for which it refuses the
     whole image; and say so.
     """
-    kept, at, lost = [data[:8]], 8, []
+    view = memoryview(data)
+    kept, at, lost = [view[:8]], 8, []
     while at + 12 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + size
-        if kind in _PACKED and end <= len(data) and _unpacks_to_much(bytes(data[at + 8 : end - 4])):
+        if kind in _PACKED and end <= len(data) and _unpacks_to_much(view[at + 8 : end - 4]):
             lost.append(kind.decode())
         else:
-            kept.append(data[at:end])
+            kept.append(view[at:end])
         at = end
     if not lost:
         return data, []
@@ -107,8 +108,9 @@ def without_bombs(data: Buffer) -> tuple[Buffer, list[str]]:
 _PACKED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 
 
-def _unpacks_to_much(held: bytes) -> bool:
+def _unpacks_to_much(chunk: memoryview) -> bool:
     """Look for a zlib stream behind the names, wherever it begins."""
+    held = bytes(chunk)
     at = held.find(b"\0") + 1
     for start in range(at, min(at + 64, len(held))):
         if held[start] & 15 == 8:

@@ -224,9 +224,9 @@ _COMPRESSORS: dict[int, Callable[[np.ndarray], bytes]] = {
     1: _plain,
     4: _fax,
     5: _with(imagecodecs.lzw_encode),
-    _DEFLATE: _with(imagecodecs.zlib_encode),
+    _DEFLATE: _with(imagecodecs.deflate_encode),
     32773: _packbits,
-    32946: _with(imagecodecs.zlib_encode),
+    32946: _with(imagecodecs.deflate_encode),
     34925: _with(imagecodecs.lzma_encode),
     50000: _with(imagecodecs.zstd_encode),
 }
