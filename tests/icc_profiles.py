@@ -58,9 +58,9 @@ def converted(unit, source, target):
     return encoded(light @ matrix.T, SPACES[target][2])
 
 
-def curve(gamma):
+def curve(gamma, size=4096):
     if gamma is None:
-        points = np.rint(65535 * decoded(np.linspace(0, 1, 4096), None)).astype(">u2")
+        points = np.rint(65535 * decoded(np.linspace(0, 1, size), None)).astype(">u2")
         return b"curv" + bytes(4) + struct.pack(">I", len(points)) + points.tobytes()
     return b"curv" + bytes(4) + struct.pack(">IH", 1, round(256 * gamma))
 
@@ -74,6 +74,17 @@ def matrix_profile(name, kind=b"mntr"):
     }
     tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve(SPACES[name][2]))
     return profile(kind, b"RGB ", b"XYZ ", tags)
+
+
+def rough_srgb(gamma=None):
+    """sRGB as it was first published as a profile: four digits, and a table of 1024 points."""
+    primaries = ((0.4360, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
+    tags = {
+        tag: b"XYZ " + bytes(4) + struct.pack(">3i", *(round(65536 * value) for value in column))
+        for tag, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)
+    }
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve(gamma, 1024))
+    return profile(b"mntr", b"RGB ", b"XYZ ", tags)
 
 
 def gray_profile(gamma=2.2):

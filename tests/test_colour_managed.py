@@ -29,10 +29,10 @@ def tiff(path, pixels, profile, **options):
     tifffile.imwrite(path, pixels, iccprofile=profile, **options)
 
 
-def stored(path):
+def stored(path, page=0):
     with tifffile.TiffFile(path) as file:
-        page = file.pages.first
-        return page.asarray(), page.iccprofile
+        found = file.pages[page]
+        return found.asarray(), found.iccprofile
 
 
 def rows(output):
@@ -54,30 +54,34 @@ def masters(tmp_path):
     folder = tmp_path / "masters"
     folder.mkdir()
     rgb, four = {"photometric": "rgb"}, {"photometric": "separated"}
-    tiff(folder / "adobe.tif", deep((150, 170, 3)), ADOBE, **rgb)
-    tiff(folder / "prophoto.tif", deep((150, 170, 3), 1), PROPHOTO, **rgb)
-    tiff(folder / "srgb.tif", deep((150, 170, 3), 2), icc.SRGB, **rgb)
-    tiff(folder / "plain.tif", deep((150, 170, 3), 3), None, **rgb)
-    tiff(folder / "alpha.tif", deep((150, 170, 4), 4), ADOBE, extrasamples=["unassalpha"], **rgb)
-    tiff(folder / "gray.tif", deep((150, 170), 5), gray_profile(), photometric="minisblack")
-    tiff(folder / "inks.tif", deep((150, 170, 4), 6), photographs.cmyk_profile(), **four)
-    tiff(folder / "plain inks.tif", deep((150, 170, 4), 7), None, **four)
-    tiff(folder / "lab.tif", deep((150, 170, 3), 8) >> 1, None, photometric="cielab")
+    tiff(folder / "adobe.tif", deep((300, 270, 3)), ADOBE, **rgb)
+    tiff(folder / "prophoto.tif", deep((70, 90, 3), 1), PROPHOTO, **rgb)
+    tiff(folder / "srgb.tif", deep((70, 90, 3), 2), icc.SRGB, **rgb)
+    tiff(folder / "plain.tif", deep((70, 90, 3), 3), None, **rgb)
+    tiff(folder / "alpha.tif", deep((70, 90, 4), 4), ADOBE, extrasamples=["unassalpha"], **rgb)
+    tiff(folder / "gray.tif", deep((70, 90), 5), gray_profile(), photometric="minisblack")
+    tiff(folder / "inks.tif", deep((70, 90, 4), 6), photographs.cmyk_profile(), **four)
+    tiff(folder / "plain inks.tif", deep((70, 90, 4), 7), None, **four)
+    tiff(folder / "lab.tif", deep((70, 90, 3), 8) % 32513, None, photometric="cielab")
+    with tifffile.TiffWriter(folder / "pages.tif") as file:
+        file.write(deep((70, 90, 3), 9), iccprofile=PROPHOTO, **rgb)
+        file.write(deep((50, 60), 10), iccprofile=gray_profile(1.8), photometric="minisblack")
     return folder
 
 
 def test_an_identity_model_gives_every_sample_and_profile_back(masters, models, tmp_path):
     """In tiles, since they are no special case."""
     output = tmp_path / "out"
-    run("restore", masters, output, "--model", models / "identity", "--tile", 128, code=0)
+    run("restore", masters, output, "--model", models / "identity", "--tile", 256, code=0)
     found = sorted(path.name for path in (output / "images").iterdir())
     assert found == sorted(path.name for path in masters.iterdir())
     for name in found:
-        before, profile = stored(masters / name)
-        after, kept = stored(output / "images" / name)
-        assert after.dtype == np.uint16
-        assert np.array_equal(after, before), name
-        assert kept == profile, name
+        for page in range(2 if name == "pages.tif" else 1):
+            before, profile = stored(masters / name, page)
+            after, kept = stored(output / "images" / name, page)
+            assert after.dtype == np.uint16
+            assert np.array_equal(after, before), name
+            assert kept == profile, name
 
 
 def test_the_model_sees_srgb_and_its_result_is_shown(models, tmp_path):

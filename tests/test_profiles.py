@@ -135,12 +135,13 @@ def test_cmyk_is_converted_by_its_profile():
         (matrix_profile("sRGB"), "RGB"),
         (photographs.srgb_profile(), "RGB"),
         (icc.SRGB, "RGB"),
+        (icc_profiles.rough_srgb(), "RGB"),
         (gray_profile(None), "GRAY"),
         (icc.GRAY, "GRAY"),
         (None, "RGB"),
         (None, "GRAY"),
     ],
-    ids=["table", "Pillow's", "ours", "gray table", "gray ours", "none", "gray none"],
+    ids=["table", "Pillow's", "ours", "rough", "gray table", "gray ours", "none", "gray none"],
 )
 def test_what_is_srgb_already_costs_nothing(profile, space):
     pixels = NOISE if space == "RGB" else RAMP
@@ -152,6 +153,11 @@ def test_what_is_srgb_already_costs_nothing(profile, space):
     back, kept = profiles.native(result, pixels, None, profile, space)
     assert back is result
     assert kept == profile
+
+
+def test_the_primaries_of_srgb_with_another_curve_are_not_srgb():
+    managed = profiles.working(NOISE, icc_profiles.rough_srgb(2.2), "RGB")
+    assert managed.native is NOISE
 
 
 @pytest.mark.parametrize("space", ["GRAY", "RGB", "CMYK", "LAB"])

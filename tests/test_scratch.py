@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+from apache_beam.coders.coders import GlobalWindowCoder, WindowedValueCoder
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
 from PIL import Image
 
 from tests.photographs import saved
@@ -166,6 +169,17 @@ def test_a_view_is_a_file_with_an_end_and_a_beginning():
             file.seek(-1)
         with pytest.raises(io.UnsupportedOperation):
             file.fileno()
+
+
+def test_beam_takes_batches_of_any_size():
+    source = Source("a.png", "/archive/a.png", 600, 0.0)
+    record = Record(source=source, pixels=np.broadcast_to(np.uint8(0), (1 << 16, 1 << 16, 3)))
+    batch = Batch("id", (record,))
+    assert batch.nbytes == 3 << 32
+    coder = WindowedValueCoder(BatchCoder(), GlobalWindowCoder()).get_impl()
+    sampled = WindowedValue(batch, 0, [GlobalWindow()])
+    size, _ = coder.get_estimated_size_and_observables(sampled)
+    assert size > 1 << 29
 
 
 def test_batches_with_mapped_arrays_and_masters_can_be_encoded(place):

@@ -18,7 +18,8 @@ from transforms.icc import ProfileError
 _STRIP = 1 << 20  # pixels converted at a time
 
 # A profile that moves no colour of the grid by more than this, of 65535, is sRGB in effect: half a
-# level of 8 bits. Curves stored as tables of 1024 points, as those of HP's sRGB, are up to 30 off.
+# level of 8 bits. With primaries of four digits and a curve of 1024 points, as the most common sRGB
+# profile has them, saturated colours near black are up to 80 off.
 _SAME = 128
 
 _RELATIVE = int(imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC)
@@ -142,7 +143,7 @@ class _Effect:
     returns: bool = True
 
 
-@lru_cache(maxsize=64)  # an archive has few
+@lru_cache(maxsize=16)  # an archive has few, and each is kept
 def _effect(profile: bytes, space: str) -> _Effect:
     target, kind = _WORKING[space]
     channels = _CHANNELS[space]

@@ -52,6 +52,17 @@ def empty_like(array: np.ndarray) -> np.ndarray:
     return empty(array.shape, array.dtype)
 
 
+def copied(array: np.ndarray) -> np.ndarray:
+    """Give a copy of an array, in C order.
+
+    Raises:
+        ScratchError: there is no room for it.
+    """
+    copy = empty_like(array)
+    copy[...] = array
+    return copy
+
+
 def contiguous(array: np.ndarray) -> np.ndarray:
     """Give an image [H, W, ...] in C order: itself, or a copy.
 

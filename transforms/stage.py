@@ -12,6 +12,9 @@ from apache_beam.metrics import Metrics
 
 from transforms.record import Batch, Record
 
+# Beam adds sizes up as C's int, and fails beyond that.
+_MOST_ESTIMATED = 1 << 30
+
 
 class BatchCoder(Coder):
     """Tell Beam the size of a batch without encoding it.
@@ -33,8 +36,8 @@ class BatchCoder(Coder):
         return pickle.loads(encoded)  # noqa: S301  written by `encode` in this job
 
     def estimate_size(self, batch: Batch) -> int:
-        """Count the bytes of encoded masters and arrays."""
-        return batch.nbytes
+        """Count the bytes of encoded masters and arrays, as far as Beam can."""
+        return min(batch.nbytes, _MOST_ESTIMATED)
 
     def is_deterministic(self) -> bool:
         """Say that batches are no keys."""

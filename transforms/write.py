@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import apache_beam as beam
 import numpy as np
 
-from transforms import codec, metadata, scratch, storage
+from transforms import codec, metadata, storage
 from transforms.codec.compression import compression_of
 from transforms.metadata import Origin, Provenance, Tool
 from transforms.pages import fold, unfold
@@ -143,7 +143,7 @@ def _passed_on(record: Record, name: str) -> Record:
     data = record.encoded
     assert data is not None, f"{record.key} has not been read"
     digest = hashlib.sha256(data).hexdigest()
-    stated = codec.probe(scratch.opened(data))
+    stated = codec.probe(data)
     if stated is None:
         warning = "passed on as it is, though it is no image that we can read"
         return _encoded(record.replace(warnings=(*record.warnings, warning)), data, digest, name)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from transforms import metadata, profiles
+from transforms import metadata, profiles, scratch
 from transforms.codec import jp2, pillow, png, ppm, tiff, tiff_write
 from transforms.codec.form import (
     DEFAULT_MAX_PIXELS,
@@ -278,13 +278,16 @@ _MARKS = re.compile(
 )
 
 
-def probe(file: BinaryIO) -> Stated | None:
-    """Read what an image file states, without decoding; None if it is none."""
+def probe(data: BinaryIO | Buffer) -> Stated | None:
+    """Read what an image file, open or read, states, without decoding; None if it is none."""
+    file = scratch.opened(data) if isinstance(data, Buffer) else data
     start = file.tell()
     head = file.read(16)
     file.seek(start)
     prober = _PROBERS.get(format_of(head) or "")
-    return prober(_buffer(file)) if prober else pillow.probe(file, _PILLOWS)
+    if prober is None:
+        return pillow.probe(file, _PILLOWS)
+    return prober(data if isinstance(data, Buffer) else _buffer(data))
 
 
 _PROBERS: dict[str, Callable[[Buffer], Stated | None]] = {"TIFF": tiff.probe, "JP2": jp2.probe}

@@ -11,12 +11,13 @@ import imagecodecs
 import numpy as np
 from PIL import PngImagePlugin
 
-from transforms import metadata
+from transforms import metadata, scratch
 from transforms.codec import carried
 from transforms.codec.form import CodecError, Decoded, Form, check_size, upright
 from transforms.scratch import Buffer
 
 _LARGEST_PROFILE = 16 << 20
+_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}  # a pixel, by the colour type
 _COLOURS = {0: "I;16", 2: "RGB;16", 4: "LA;16", 6: "RGBA;16"}  # modes by the colour type
 
 
@@ -41,7 +42,11 @@ def decode(data: Buffer, max_pixels: int) -> Decoded:
         frames = int.from_bytes(chunks[b"acTL"][:4], "big")
         warnings.append(f"only the first of {frames} frames is restored")
     try:
-        stored = imagecodecs.png_decode(data)  # type: ignore[arg-type]  # any buffer
+        # libpng makes alpha of a transparent colour, and no axis of one sample.
+        samples = _SAMPLES[kind] + (kind in (0, 2) and b"tRNS" in chunks)
+        shape = (height, width) if samples == 1 else (height, width, samples)
+        room = scratch.empty(shape, np.uint16)
+        stored = imagecodecs.png_decode(data, out=room)  # type: ignore[arg-type]  # any buffer
     except Exception as error:  # one error type for all that libpng finds
         raise CodecError(f"broken PNG data: {error}") from error
     if stored.shape[:2] != (height, width) or stored.dtype != np.uint16:
@@ -92,7 +97,7 @@ def without_bombs(data: Buffer) -> tuple[Buffer, list[str]]:
         size, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + size
         packed = kind in _PACKED and end <= len(data)
-        if packed and _unpacks_to_much(bytes(data[at + 8 : end - 4])):
+        if packed and _unpacks_to_much(memoryview(data)[at + 8 : end - 4]):
             lost.append(kind.decode())
         else:
             kept.append((at, end))
@@ -106,8 +111,9 @@ def without_bombs(data: Buffer) -> tuple[Buffer, list[str]]:
 _PACKED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 
 
-def _unpacks_to_much(held: bytes) -> bool:
+def _unpacks_to_much(chunk: memoryview) -> bool:
     """Look for a zlib stream behind the names, wherever it begins."""
+    held = bytes(chunk)
     at = held.find(b"\0") + 1
     for start in range(at, min(at + 64, len(held))):
         if held[start] & 15 == 8:

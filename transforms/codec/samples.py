@@ -162,7 +162,8 @@ def from_lab(samples: np.ndarray, *, signed: bool) -> np.ndarray:
         samples: uint8 or uint16 [H, W, 3], as they are stored.
         signed: whether a* and b* are signed numbers (TIFF 6.0, section 23), or have an offset, as
             ICC's have (Adobe Photoshop TIFF Technical Notes); which in 16 bits differ by 256/257
-            from ICC's own of today (ICC.1:2022, tables 12 and 13).
+            from ICC's own of today (ICC.1:2022, tables 12 and 13). That ends at 127: of signed
+            numbers of 16 bits, the last unit before 128 is cut to it.
     """
     if samples.dtype == np.uint8:
         return by_strips(samples, lambda strip: strip ^ _SIGN_8 if signed else strip, 3, np.uint8)

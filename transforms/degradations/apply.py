@@ -69,7 +69,12 @@ def by_channel(pixels: np.ndarray, function: Callable[[np.ndarray], np.ndarray])
         The type and shape of `pixels`.
     """
     result = scratch.empty_like(pixels)
+    unit = scratch.empty(pixels.shape[:2], np.float32)
+    strips = _strips(pixels)
     for channel in range(pixels.shape[-1]):
-        unit = np.ascontiguousarray(to_unit(pixels[..., channel]))
-        result[..., channel] = from_unit(function(unit), pixels.dtype)
+        for rows in strips:
+            unit[rows] = to_unit(pixels[rows, :, channel])
+        done = function(unit)
+        for rows in strips:
+            result[rows, :, channel] = from_unit(done[rows], pixels.dtype)
     return result

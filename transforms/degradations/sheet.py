@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from transforms import scratch
 from transforms.colour import from_unit, luma, to_unit
 from transforms.degradations.texture import line_noise, read_field, smooth_noise
 
@@ -47,7 +48,7 @@ class Sheet:
     @classmethod
     def of(cls, pixels: np.ndarray) -> "Sheet":
         """Begin with an undamaged picture."""
-        return cls(pixels, pixels.copy(), np.zeros(pixels.shape[:2], bool))
+        return cls(pixels, scratch.copied(pixels), np.zeros(pixels.shape[:2], bool))
 
     def turned(self, quarters: int) -> "Sheet":
         """View it turned by so many quarters of a turn."""
