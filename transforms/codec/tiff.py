@@ -256,9 +256,7 @@ def _stored(tiff: Any, page: _Page) -> np.ndarray:
         try:
             if tiff.compression == _JPEG:
                 _check_jpeg(part, tiff)
-            values, (plane, _, top, left, _), _ = tiff.decode(
-                part, index, jpegtables=tiff.jpegtables
-            )
+            values, (plane, top, left) = _decoded(tiff, part, index)
         except _UnknownToTifffileError:
             raise
         except NotImplementedError as error:
@@ -267,10 +265,23 @@ def _stored(tiff: Any, page: _Page) -> np.ndarray:
             raise CodecError(
                 f"broken TIFF: {unit} {index + 1} of {count} cannot be decoded: {error}"
             ) from error
-        place = result[top : top + values.shape[1], left : left + values.shape[2]]
+        place = result[top : top + values.shape[0], left : left + values.shape[1]]
         channels = slice(plane * contiguous, (plane + 1) * contiguous)
-        place[..., channels] = values[0, : place.shape[0], : place.shape[1]]
+        place[..., channels] = values[: place.shape[0], : place.shape[1]]
     return result
+
+
+def _decoded(tiff: Any, part: memoryview, index: int) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Decode a strip or tile to [h, w, samples], and tell its plane, first row and first column."""
+    plain = tiff.compression == 1 and not tiff.is_tiled and tiff.fillorder == 1
+    if plain and tiff.bitspersample == 8 * tiff.dtype.itemsize:
+        # One strip may be all of a large scan, of which tifffile makes a copy to turn its bytes.
+        _, _, height, width, contiguous = tiff.shaped
+        plane, strip = divmod(index, -(-height // tiff.rowsperstrip))
+        values = np.frombuffer(part, tiff.dtype.newbyteorder(tiff.parent.byteorder))
+        return values.reshape(-1, width, contiguous), (plane, strip * tiff.rowsperstrip, 0)
+    values, (plane, _, top, left, _), _ = tiff.decode(part, index, jpegtables=tiff.jpegtables)
+    return values[0], (plane, top, left)
 
 
 def _check_kind(tiff: Any) -> None:
