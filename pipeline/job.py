@@ -109,13 +109,13 @@ def make_job(args: argparse.Namespace) -> Job:
         if served is not None:
             facts |= _model_facts(served, args) | {"precision": precision}
             facts["guards"] = guards = parse_guards(args.guard)
-        signing = _signing(args, served)
-        if signing is not None:
-            facts["certificate_sha256"] = signing.fingerprint
         tool = _tool(args, served, facts)
         if tool is not None:
             encoding = dataclasses.replace(encoding, tool=tool)
             facts["provenance"] = dataclasses.asdict(tool)
+        signing = _signing(args, served, tool)
+        if signing is not None:
+            facts["certificate_sha256"] = signing.fingerprint
     except (
         RecipeError,
         ContractError,
@@ -190,16 +190,18 @@ def _packaging(args: argparse.Namespace, container: str | None) -> packages.Pack
     )
 
 
-def _signing(args: argparse.Namespace, served: Served | None) -> Signing | None:
+def _signing(args: argparse.Namespace, served: Served | None, tool: Tool | None) -> Signing | None:
     """Say how derivatives are to be signed, if they are."""
     if getattr(args, "sign", None) is None:
         return None
+    assert tool is not None, "what restores says so"
     certificate, key = (
         os.path.abspath(path) if storage.is_local(path) else path for path in args.sign
     )
     contract = served.description.contract if served else None
+    sha256 = served.given_sha256 if served else None
     software = ("Heliograph", heliograph.__version__)
-    return prepare(certificate, key, software, contract, served.given_sha256 if served else None)
+    return prepare(certificate, key, software, contract, sha256, tool.source_type)
 
 
 def _find_lpips(args: argparse.Namespace) -> Lpips | None:

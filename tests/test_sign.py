@@ -1,5 +1,6 @@
 """Derivatives with content credentials, held to C2PA's own reader and a certificate authority."""
 
+import argparse
 import hashlib
 import io
 import json
@@ -19,13 +20,15 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from models.contract import Contract
 from pipeline.job import JobError
+from pipeline.provenance import tool_of
 from tests.certificates import DAY, Authority, pem, pem_of_key
 from tests.jobs import run
 from tests.photographs import saved, small
 from tests.test_job import digests, load, rows
 from transforms import codec
+from transforms.metadata.provenance import ALTERED
 from transforms.record import Record, Source
-from transforms.sign import ASSERTION, MEDIA_TYPES, Signer, prepare, source_type
+from transforms.sign import ASSERTION, MEDIA_TYPES, Signer, prepare
 
 MASTER = "5f" * 32
 MODEL = "ab" * 32
@@ -57,7 +60,7 @@ def files(folder, authority, key, **settings):
 
 def signer(signed_by, contract=None):
     contract = contract or Contract(name="denoise")
-    return Signer(prepare(*signed_by, ("Heliograph", "1.2.3"), contract, MODEL))
+    return Signer(prepare(*signed_by, ("Heliograph", "1.2.3"), contract, MODEL, ALTERED))
 
 
 def record(key="album/photo.tif"):
@@ -185,7 +188,8 @@ def test_the_manifest_tells_the_master_the_model_and_what_was_done(signed_by, au
     ],
 )
 def test_what_a_model_invents_is_told_from_what_it_enhances(contract, term):
-    assert source_type(Contract(name="model", **contract)) == VOCABULARY + term
+    args = argparse.Namespace(command="restore")
+    assert tool_of(args, Contract(name="model", **contract), {}).source_type == term
 
 
 def test_signed_bytes_are_not_the_same_twice_and_the_image_in_them_is(signed_by):

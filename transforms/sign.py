@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from models.contract import Contract
-from transforms import codec, storage
+from transforms import codec, scratch, storage
 from transforms.names import as_text
 from transforms.record import Record
 from transforms.scratch import Buffer
@@ -35,6 +35,7 @@ MEDIA_TYPES = {
 }
 
 ASSERTION = "org.heliograph.restoration"
+_MANIFEST = 1 << 20  # bytes that a manifest may come to, roughly
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 # No thumbnails: they are what makes a manifest large. What was signed is read again.
 _SETTINGS = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"verify_after_sign": True}}
@@ -72,28 +73,23 @@ class Signing:
     source_type: str
 
 
-def source_type(contract: Contract | None) -> str:
-    """Give IPTC's digital source type of what a model makes of a photograph: whether it enhances
-    what is there, or composes it with what it has learnt (https://cv.iptc.org/newscodes/digitalsourcetype/).
-    """
-    generates = contract is not None and (
-        contract.mask_input is not None
-        or contract.output_space == "ab"
-        or contract.keep_luminance
-        or (contract.input_space == "gray" and contract.output_space == "RGB")
-    )
-    term = "compositeWithTrainedAlgorithmicMedia" if generates else "algorithmicallyEnhanced"
-    return _SOURCE_TYPES + term
-
-
 def prepare(
     certificate: str,
     key: str,
     software: tuple[str, str],
     contract: Contract | None,
     model_sha256: str | None,
+    source_type: str,
 ) -> Signing:
     """Check that a certificate and a key can sign, by signing something small.
+
+    Args:
+        certificate: path of the certificate, in PEM.
+        key: path of its private key, in PEM.
+        software: name and version of this software.
+        contract: of the model, if there is one.
+        model_sha256: its digest.
+        source_type: a term of IPTC's digital source types.
 
     Raises:
         SigningError: they cannot, or the libraries for it are missing.
@@ -116,7 +112,7 @@ def prepare(
         software=software,
         model=contract.name if contract else None,
         model_sha256=model_sha256,
-        source_type=source_type(contract),
+        source_type=_SOURCE_TYPES + source_type,
     )
     trial = io.BytesIO()
     Image.new("RGB", (8, 8)).save(trial, "PNG")
@@ -285,7 +281,7 @@ class Signer:
         head: Mapping[str, Any],
         actions: list[Any],
         done: Mapping[str, Any] | None = None,
-    ) -> bytes:
+    ) -> Buffer:
         """Sign the bytes of an image.
 
         Args:
@@ -311,10 +307,10 @@ class Signer:
             "format": media_type,
             "assertions": assertions,
         }
-        out = io.BytesIO()
-        with c2pa.Builder(manifest, self._context) as builder:
-            builder.sign(self._signer, media_type, io.BytesIO(data), out)
-        return out.getvalue()
+        with scratch.spool(len(data) + _MANIFEST) as out:
+            with c2pa.Builder(manifest, self._context) as builder:
+                builder.sign(self._signer, media_type, scratch.opened(data), out)
+            return scratch.contents(out)
 
 
 _CREATED = {"action": "c2pa.created", "digitalSourceType": f"{_SOURCE_TYPES}digitalCreation"}

@@ -54,7 +54,9 @@ class MakePackages(beam.PTransform):
         packaging, facts = self.packaging, _facts(self.packaging)
 
         def note(number: int) -> int:
-            Ledger(packaging.output).write_packages(facts)
+            ledger = Ledger(packaging.output)
+            if not ledger.is_stopping:
+                ledger.write_packages(facts)
             return number
 
         done = summarised
@@ -76,10 +78,12 @@ class _MakePackage(beam.PTransform):
         packaging, package = self.packaging, self.package
 
         def tasks(_: int):
-            yield from package.tasks(packaging)
+            if not Ledger(packaging.output).is_stopping:  # what is half done is no package
+                yield from package.tasks(packaging)
 
         def finish(results: list[str]) -> int:
-            package.finish(packaging, results)
+            if not Ledger(packaging.output).is_stopping:
+                package.finish(packaging, results)
             return len(results)
 
         return (

@@ -377,15 +377,13 @@ def _tasks(packaging: Packaging) -> Iterator[str]:
 def _make(packaging: Packaging, task: str) -> str:
     """Write the documents of one batch."""
     ledger = Ledger(packaging.output)
-    path = json.loads(task)
-    file = storage.find_file(path)
-    modified = file.modified if file else 0.0
-    committed = datetime.datetime.fromtimestamp(modified, datetime.UTC)
+    record = ledger.record(json.loads(task))
+    committed = datetime.datetime.fromisoformat(record["made"]["ended"])
     job = ledger.job() or {}
     scratch = storage.join(packaging.output, SCRATCH)
 
     files: dict[str, list[Row]] = {}
-    for row in written(ledger.read(path)):
+    for row in written(record["rows"]):
         files.setdefault(row["derivative"], []).append(row)
 
     def write(name: str) -> None:
