@@ -254,11 +254,21 @@ def _check_claims(page: _Page, max_pixels: int) -> tuple[int, int]:
     return width, height
 
 
+# Attributes of tifffile's pages that are what a file has, and so need not be numbers.
+_WHOLE = (
+    *("compression", "photometric", "planarconfig", "predictor", "sampleformat"),
+    *("fillorder", "rowsperstrip", "tilelength", "tilewidth", "samplesperpixel"),
+)
+
+
 def _parsed(file: TiffFile, page: _Page) -> Any:
     try:
         file.filehandle.seek(page.directory.at)
         tiff = TiffPage(file, index=page.index)
         planes, depth, height, width, _ = tiff.shaped
+        whole = all(isinstance(getattr(tiff, name), int) for name in _WHOLE)
+        if not whole or not math.prod(tiff.chunked):
+            raise ValueError("its tags tell of no picture that there can be")
     except Exception as error:  # its parsers of broken files raise whatever they meet
         raise CodecError(f"broken TIFF: {error}") from error
     if (width, height) != _size(page) or depth != 1 or planes > _MOST_SAMPLES:
@@ -317,10 +327,12 @@ def _parts(tiff: Any, data: Buffer, count: int, unit: str) -> Iterator[memoryvie
     offsets, sizes = tuple(tiff.dataoffsets), tuple(tiff.databytecounts)
     if len(offsets) < count:
         raise CodecError(f"broken TIFF: {len(offsets)} of its {count} {unit}s are there")
-    if not sizes and count == 1:
+    if not sizes and count == 1 and isinstance(offsets[0], int):
         sizes = (max(0, len(data) - offsets[0]),)
     if len(sizes) < count:
         raise CodecError(f"broken TIFF: the sizes of {len(sizes)} of its {count} {unit}s are there")
+    if not all(isinstance(number, int) for number in (*offsets[:count], *sizes[:count])):
+        raise CodecError(f"broken TIFF: where its {unit}s are is not said in whole numbers")
     view = memoryview(data)
     for index in range(count):
         start, size = offsets[index], sizes[index]
@@ -425,7 +437,7 @@ def _full_range(samples: np.ndarray, tiff: Any, done: list[str]) -> np.ndarray:
         if samples.min() < 0:
             raise CodecError("its samples are signed and some are negative: no photograph is")
         done.append("signed samples, of which none is negative, taken for unsigned")
-        return samples.astype(samples.dtype.str.replace("i", "u"))
+        return samples.view(samples.dtype.str.replace("i", "u"))
     if bits not in (8, 16):
         done.append(f"{bits}-bit samples scaled to {8 if bits < 8 else 16} bits")
     return convert.widened(samples, bits)
@@ -450,7 +462,8 @@ def _palette(
     samples: np.ndarray, tiff: Any, page: _Page, form: Form, done: list[str]
 ) -> np.ndarray:
     colours = tiff.colormap
-    if samples.dtype.kind != "u" or colours is None or samples.max() >= colours.shape[1]:
+    known = isinstance(colours, np.ndarray) and colours.ndim == 2 and len(colours) == 3
+    if samples.dtype.kind != "u" or not known or samples.max() >= colours.shape[1]:
         raise CodecError("broken TIFF: it points outside of its palette")
     pixels, bits = convert.through_palette(samples, colours)
     done.append(f"palette to {bits}-bit RGB")
@@ -471,7 +484,7 @@ def _ycbcr(samples: np.ndarray, tiff: Any, page: _Page, form: Form, done: list[s
     usual = (0.0, top, half, top, half, top)
     stated = tiff.tags.valueof(532)
     reference = usual
-    if stated is not None and len(stated) == 12 and all(stated[1::2]):
+    if isinstance(stated, tuple) and len(stated) == 12 and all(stated[1::2]):
         reference = tuple(above / below for above, below in zip(*[iter(stated)] * 2, strict=True))
     return convert.from_ycbcr(samples, reference)
 
