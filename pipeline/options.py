@@ -368,7 +368,7 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "--image_format",
         commands=("restore", "evaluate", "degrade"),
-        choices=("jpeg", "png", "tiff", "webp", "gif", "bmp", "ppm"),
+        choices=("jpeg", "png", "tiff", "jp2", "webp", "gif", "bmp", "ppm"),
         help="format of the derivatives (default: each master's own)",
     ),
     _option(

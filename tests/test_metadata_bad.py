@@ -263,6 +263,21 @@ def test_photoshops_resources_that_are_cut_off_are_said_and_kept():
     assert held in derivative
 
 
+@pytest.mark.parametrize("name", ["JPEG", "PNG"])
+def test_content_credentials_of_the_master_are_not_passed_on_and_that_is_said(name):
+    # As C2PA 2.1 has them: JUMBF in APP11, or in a chunk of its own.
+    box = struct.pack(">I4sI4s", 40, b"jumb", 32, b"jumd") + b"c2pa" + bytes(20)
+    if name == "JPEG":
+        master = jpeg_with(segment(0xEB, b"JP\0\1\0\0\0\1" + box))
+    else:
+        png = saved(small(), "PNG")
+        at = png.index(b"IDAT") - 4
+        master = png[:at] + chunk(b"caBX", box) + png[at:]
+    derivative, warnings = through(master)
+    assert warnings == ["the content credentials (C2PA) of the master were left out"]
+    assert b"c2pa" not in derivative
+
+
 def test_a_text_chunk_that_unpacks_to_gigabytes_is_not_unpacked():
     packed = zlib.compress(bytes(200 << 20), 9)
     bomb = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + packed)

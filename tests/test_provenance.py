@@ -152,6 +152,14 @@ def test_a_packet_in_another_encoding_is_read(encoding):
     assert ElementTree.fromstring(found.blocks.xmp) is not None
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_orientation_that_xmp_alone_tells_is_applied_and_then_1(encoding):
+    text = packet(attributes='xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"')
+    blocks = Blocks(xmp=text.encode(encoding))
+    assert metadata.orientation(blocks) == 6
+    assert metadata.orientation(metadata.amended(blocks, 72, 96).blocks) == 1
+
+
 def test_an_empty_rdf_is_filled():
     text = packet()
     start, stop = text.index("><rdf:Description"), text.index("</rdf:RDF>") + len("</rdf:RDF>")

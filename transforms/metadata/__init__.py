@@ -55,7 +55,7 @@ def orientation(blocks: Blocks) -> int:
     not tell.
     """
     told = exif.orientation(blocks.exif) if blocks.exif else None
-    if told is None and blocks.xmp and b"Orientation" in blocks.xmp:
+    if told is None and blocks.xmp and b"Orientation" in blocks.xmp.replace(b"\0", b""):
         with suppress(MetadataError):  # said when the packet is amended
             told = xmp.orientation(xmp.outline(blocks.xmp))
     return told or 1

@@ -79,6 +79,10 @@ class Blocks:
     remarks: tuple[Remark, ...] = ()
 
 
+# C2PA's manifest is bound to the bytes of the master, and says nothing true of any others.
+CREDENTIALS_LEFT_OUT = "the content credentials (C2PA) of the master were left out"
+
+
 class Found(NamedTuple):
     """The blocks of a file, and what a person should know of how they were read."""
 

@@ -10,13 +10,21 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from transforms.metadata import exif, extended_xmp, photoshop, png
-from transforms.metadata.blocks import NO_UNIT, Blocks, Found, MetadataError, Remark, Resolution
+from transforms.metadata.blocks import (
+    CREDENTIALS_LEFT_OUT,
+    NO_UNIT,
+    Blocks,
+    Found,
+    MetadataError,
+    Remark,
+    Resolution,
+)
 
 _LARGEST = 65533  # bytes of a segment, beside its marker and its length
 
 _JFIF, _EXIF, _XMP = b"JFIF\0", b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENDED, _PHOTOSHOP = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
-_APP0, _APP1, _APP13, _COMMENT = 0xE0, 0xE1, 0xED, 0xFE
+_APP0, _APP1, _APP11, _APP13, _COMMENT = 0xE0, 0xE1, 0xEB, 0xED, 0xFE
 _START_OF_SCAN, _END = 0xDA, 0xD9
 # Markers without a length: fill, TEM and restarts.
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -77,6 +85,8 @@ def read(data: bytes | memoryview) -> Found:
             extended.append(bytes(data[start + len(_EXTENDED) : stop]))
         elif marker == _APP13 and head.startswith(_PHOTOSHOP):
             resources.append(bytes(data[start + len(_PHOTOSHOP) : stop]))
+        elif marker == _APP11 and b"c2pa" in bytes(data[start : min(stop, start + 64)]):
+            warnings.append(CREDENTIALS_LEFT_OUT)
         elif marker == _COMMENT:
             remarks.append(Remark(b"COM", bytes(data[start:stop])))
     rest, datasets = photoshop.apart(b"".join(resources))
@@ -91,7 +101,7 @@ def read(data: bytes | memoryview) -> Found:
         iptc=datasets,
         remarks=tuple(remarks),
     )
-    return Found(blocks, tuple(warnings))
+    return Found(blocks, tuple(dict.fromkeys(warnings)))
 
 
 def _density(head: bytes) -> Resolution | None:

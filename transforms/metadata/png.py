@@ -14,6 +14,7 @@ from typing import NamedTuple
 from transforms.metadata import photoshop
 from transforms.metadata.blocks import (
     CENTIMETRE,
+    CREDENTIALS_LEFT_OUT,
     NO_UNIT,
     Blocks,
     Found,
@@ -60,6 +61,8 @@ def read(data: bytes | memoryview) -> Found:
             blocks = replace(blocks, exif=bytes(data[start:stop]).removeprefix(b"Exif\0\0"))
         elif kind == b"pHYs" and stop - start == 9:
             blocks = replace(blocks, resolution=_density(bytes(data[start:stop])))
+        elif kind == b"caBX":
+            warnings.append(CREDENTIALS_LEFT_OUT)
         elif kind in _TEXTS:
             remark = Remark(kind, bytes(data[start:stop]))
             try:
