@@ -106,7 +106,7 @@ class LoadedModel:
         if (masks is None) != (self.contract.mask_input is None):
             takes = "no mask" if masks is not None else "a mask of missing pixels with each image"
             raise ValueError(f"{self.contract.name} takes {takes}")
-        _set_precision(tf, self.precision)
+        set_precision(tf, self.precision)
         if self._binding.alone and len(images) > 1:
             ones = (slice(n, n + 1) for n in range(len(images)))
             return np.concatenate(
@@ -194,7 +194,7 @@ def load(
         except RuntimeError:
             pass  # TensorFlow has started: the first caller in the process decided.
     resolved = resolve_precision(precision)
-    _set_precision(tf, resolved)
+    set_precision(tf, resolved)
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # TensorFlow raises many types; the remedy is the same
@@ -214,7 +214,8 @@ def import_tensorflow() -> Any:
     return tf
 
 
-def _set_precision(tf: Any, precision: str) -> None:
+def set_precision(tf: Any, precision: str) -> None:
+    """Say in what functions that are run from here on compute: "float32" or "bfloat16"."""
     # The option belongs to the process and is read whenever a function is first run, so it is said
     # again before each call: two models of different precision may share a process.
     wanted = precision == "bfloat16"

@@ -60,7 +60,7 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
             trust=job.trust_model,
         )
         batches |= "Restore" >> Restore(handler, job.tile)
-    batches |= "Measure" >> Measure(job.metrics)
+    batches |= "Measure" >> Measure(job.metrics, job.lpips)
     if job.contract is not None:
         colours = job.contract.predicts_chroma or job.contract.colorizes
         batches |= "Guard" >> Guards(job.guards, colours=colours)

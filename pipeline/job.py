@@ -8,12 +8,14 @@ import logging
 import os
 import sys
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import heliograph
+from models import comparison
 from models.contract import ContractError
 from models.description import flag
-from models.saved_model import resolve_precision
+from models.saved_model import digest, resolve_precision
 from pipeline import packages
 from pipeline.archive import archive_root
 from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, SHARD_SIZE, Job
@@ -24,6 +26,7 @@ from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
 from transforms.guards import GuardError, parse_guards
 from transforms.metrics import NONE, MetricError, choose
+from transforms.metrics.perceptual import Lpips
 from transforms.recipe import RecipeError, parse_recipe
 from transforms.restore import check_tile
 from transforms.shards import Columns
@@ -73,6 +76,7 @@ def make_job(args: argparse.Namespace) -> Job:
         )
         output_format = getattr(args, "output_format", FOLDER)
         container = None if output_format == FOLDER else output_format
+        lpips = _find_lpips(args)
         metrics = choose(getattr(args, "metrics", NONE), reference=recipe is not None)
         budget = Budget(
             args.batch_size or (SHARD_SIZE if container else BATCH_SIZE),
@@ -88,6 +92,7 @@ def make_job(args: argparse.Namespace) -> Job:
             "recipe": None if recipe is None else recipe.canonical,
             "seed": getattr(args, "seed", 0) if recipe else None,
             "metrics": list(metrics),
+            "lpips_sha256": lpips.sha256 if lpips else None,
             "image_format": encoding.format,
             "quality": encoding.quality,
             "max_pixels": max_pixels,
@@ -133,6 +138,7 @@ def make_job(args: argparse.Namespace) -> Job:
         seed=getattr(args, "seed", 0),
         guards=guards,
         metrics=metrics,
+        lpips=lpips,
         encoding=encoding,
         container=container,
         shards=args.format,
@@ -188,6 +194,18 @@ def _signing(args: argparse.Namespace, served: Served | None) -> Signing | None:
     contract = served.description.contract if served else None
     software = ("Heliograph", heliograph.__version__)
     return prepare(certificate, key, software, contract, served.given_sha256 if served else None)
+
+
+def _find_lpips(args: argparse.Namespace) -> Lpips | None:
+    """Check the model for LPIPS, if one is given."""
+    path = getattr(args, "lpips", None)
+    if path is None:
+        return None
+    trust = getattr(args, "trust_model", False)
+    with storage.local_folder(path) as folder:
+        comparison.describe(Path(folder), trust=trust)
+        sha256 = digest(Path(folder))
+    return Lpips(os.path.abspath(path) if storage.is_local(path) else path, sha256, trust)
 
 
 def _digest(facts: dict[str, Any]) -> str:

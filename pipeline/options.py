@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from models.saved_model import Precision
     from pipeline.packages import Packaging
     from pipeline.plan import Budget
+    from transforms.metrics.perceptual import Lpips
     from transforms.recipe import Recipe
     from transforms.shards import Columns
     from transforms.sign import Signing
@@ -44,6 +45,7 @@ class Job:
         seed: of the recipe's randomness.
         guards: thresholds of the guards that restored images are held to, by name.
         metrics: names of the scores to take.
+        lpips: a model for LPIPS, to take that as well.
         encoding: of the derivatives.
         container: what they are written into, a key of `shards.writers.WRITERS`; None for a folder.
         shards: the kind of shards that all files are taken for; None to go by their names.
@@ -79,6 +81,7 @@ class Job:
     seed: int
     guards: Mapping[str, float]
     metrics: tuple[str, ...]
+    lpips: "Lpips | None"
     encoding: "Encoding"
     container: str | None
     shards: str | None
@@ -352,6 +355,13 @@ OPTIONS: tuple[Option, ...] = (
         metavar="NAMES",
         help="scores to take, joined by commas: names of docs/metrics.md, or default, colour, all "
         "or none (default: %(default)s)",
+    ),
+    _option(
+        "--lpips",
+        commands=RECIPE_COMMANDS,
+        metavar="PATH",
+        help="SavedModel that computes LPIPS, to take that as well: two float32 images "
+        "(1, height, width, 3) from 0 to 1 in, one number out",
     ),
     _option(
         "--image_format",

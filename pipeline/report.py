@@ -11,8 +11,11 @@ from pipeline.ledger import FAILED, QUARANTINED, RESTORED, SKIPPED
 from transforms import storage
 from transforms.measure import GAIN, REGIONS, STATES, column_name
 from transforms.metrics import METRICS
+from transforms.metrics.perceptual import LPIPS, Lpips
 
 log = logging.getLogger("heliograph")
+
+_TABLE = {**METRICS, LPIPS: Lpips("", "").metric}
 
 
 def tell(summary: dict[str, Any], output: str) -> None:
@@ -43,7 +46,7 @@ def scores(summary: dict[str, Any]) -> Table:
     columns = [state for state in (*STATES, GAIN) if any(f"_{state}" in name for name in means)]
     for heading in ("", *columns):
         table.add_column(heading, justify="right")
-    for name, metric in METRICS.items():
+    for name, metric in _TABLE.items():
         for region in ("", *REGIONS):
             found = [means.get(column_name(name, state, region)) for state in columns]
             if any(found):

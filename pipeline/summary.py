@@ -40,9 +40,11 @@ def summarise(output: str) -> dict[str, Any]:
 
 def _summary(job: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
     counts = Counter(row["status"] for row in rows)
+    further = sum(row["page"] > 1 for row in rows)  # which no plan knows of
     return {
         # How many pages a file has is known once it has been read.
-        "planned": job.get("planned", 0) + sum(row["page"] > 1 for row in rows),
+        "planned": job.get("planned", 0) + further,
+        "further_pages": further,
         **{status: counts[status] for status in STATUSES},
         "gone": job.get("gone", 0),
         "warnings": sum(bool(row["warnings"]) for row in rows),

@@ -139,7 +139,7 @@ def test_a_notice_says_that_the_second_image_is_made_by_an_algorithm(output):
 
 def test_what_is_quarantined_is_not_published(output, tmp_path):
     ledger = Ledger(str(tmp_path))
-    ledger.begin(Ledger(str(output)).job() | {"format": 1})
+    ledger.begin(Ledger(str(output)).job() | {"format": 1}, [], anew=True)
     quarantined = [dict(row) for row in Ledger(str(output)).rows() if row["derivative"]]
     quarantined[0]["status"] = QUARANTINED
     record = {"format": 1, "batch": "b", "counts": {}, "rows": quarantined}
@@ -176,10 +176,15 @@ def test_shards_cannot_be_shown_and_that_is_said_before_anything_is_done(photos,
     assert not (tmp_path / "out").exists()
 
 
-def test_without_an_address_that_of_this_machine_is_taken_and_said(photos, tmp_path, caplog):
-    run("degrade", photos, tmp_path / "out", "--recipe", "grayscale", "--package", "iiif")
+def test_without_an_address_that_of_this_machine_is_taken_and_said(tmp_path, caplog):
+    command = ("convert", tmp_path / "no archive", tmp_path / "out", "--package", "iiif")
+    with pytest.raises(JobError, match="nothing in the archive"):
+        run(*command)
     assert "begin with http://localhost:8000: say --iiif_base" in caplog.text
-    assert load(tmp_path / "out" / "iiif" / "collection.json")["id"].startswith("http://localhost")
+    caplog.clear()
+    with pytest.raises(JobError, match="nothing in the archive"):
+        run(*command, "--iiif_base", BASE)
+    assert "localhost" not in caplog.text
 
 
 @pytest.mark.parametrize(

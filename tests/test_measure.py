@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline import report
 from tests.jobs import run
-from tests.photographs import gray, noisy, photo, saved, small
+from tests.photographs import gray, noisy, photo, saved, sixteen, small
 from transforms.measure import measure_record
 from transforms.metrics import DEFAULT, METRICS, SETS, MetricError, Pair, Picture, choose
 from transforms.record import Record, Source
@@ -97,6 +98,21 @@ def test_all_scores_are_json():
             reference=flat, pixels=255 - flat, restored=flat, mask=np.ones(shape[:2], bool)
         )
         json.dumps(found, allow_nan=False)
+
+
+def test_a_large_scan_is_never_whole_in_floating_point():
+    tile = sixteen(photo("coffee")[:, :500])
+    reference = np.tile(tile, (3, 10, 1))  # 6 megapixels, 36 MB; as float32 they would be 72 MB
+    image = reference + np.uint16(300)
+    mask = np.zeros(image.shape[:2], bool)
+    mask[500:1500, 100:900] = True
+    tracemalloc.start()
+    try:
+        measure_record(record(reference=reference, pixels=image, mask=mask), EVERYTHING)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 48 << 20
 
 
 # -- what can be asked for -------------------------------------------------------------------------

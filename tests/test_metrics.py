@@ -144,6 +144,21 @@ def test_gmsd_is_what_its_authors_define(name, depth):
         assert gmsd(Pair(image, reference)) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    # By piq.gmsd of piq 0.8.0 (github.com/photosynthesis-team/piq), of these images in float64.
+    [
+        ("astronaut", 0.1225930),
+        ("chelsea", 0.0981348),
+        ("coffee", 0.1185872),
+        ("rocket", 0.1711572),
+    ],
+)
+def test_gmsd_is_that_of_piq(name, expected):
+    reference = photo(name)[:300, :400]
+    assert gmsd(Pair(noisy(reference, 25), reference)) == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("height", [6, 7, 85, 86, 87, 201, 512])
 @pytest.mark.parametrize("width", [6, 7, 511, 512])
 def test_gmsd_has_the_authors_borders_at_any_size(height, width):

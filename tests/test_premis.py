@@ -152,7 +152,7 @@ def test_events_tell_what_was_done_by_what_and_whom(output, parsed):
 
 def test_events_have_the_time_at_which_their_batch_was_committed(output, parsed):
     ledger = Ledger(str(output))
-    (record,) = [path for path in ledger.committed() if "restored" in ledger.counts(path)]
+    (record,) = [path for path in ledger.committed() if ledger.read(path)[0]["derivative"]]
     committed = os.path.getmtime(record)
     for event in find(parsed, "event"):
         told = datetime.datetime.fromisoformat(texts(event, "eventDateTime")[0])
@@ -160,12 +160,12 @@ def test_events_have_the_time_at_which_their_batch_was_committed(output, parsed)
         assert 0 <= committed - told.timestamp() < 1
 
 
-def made(output, **changes):
+def made(output, further=(), **changes):
     ledger = Ledger(str(output))
     row = next(row for row in ledger.rows() if row["derivative"]) | changes
     packaging = Packaging(("premis",), "/out", "/out", "http://a", "http://a")
     when = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
-    return ET.fromstring(document(row, ledger.job(), packaging, when))
+    return ET.fromstring(document([row, *further], ledger.job(), packaging, when))
 
 
 def test_what_was_quarantined_has_failed_its_review(output):
@@ -185,6 +185,18 @@ def test_warnings_are_told_by_the_review(output):
     assert texts(review, "eventOutcomeInformation/eventOutcome") == ["warning"]
     note = "eventOutcomeInformation/eventOutcomeDetail/eventOutcomeDetailNote"
     assert texts(review, note)[0].startswith("animation: the first of 3 frames")
+
+
+def test_the_pages_of_a_file_are_told_in_one_document(output):
+    (row,) = [row for row in Ledger(str(output)).rows() if row["derivative"]]
+    second = row | {"page": 2, "key": "a.tif#page=2", "warnings": ["torn"], "metrics": {}}
+    found = made(output, [second], page=1, key="a.tif", derivative="a.tif", metrics={"ssim": 1})
+    assert texts(found, "object/originalName") == ["a.tif", row["source"]]
+    *_, review = find(found, "event")
+    note = "eventOutcomeInformation/eventOutcomeDetail/eventOutcomeDetailNote"
+    assert texts(review, note) == ["page 1: ssim 1; page 2: torn"]
+    alone = made(output, page=2, key="a.tif#page=2", derivative="a.tif#page=2.png")
+    assert texts(alone, "object/originalName") == ["a.tif", row["source"]]
 
 
 @pytest.mark.parametrize(

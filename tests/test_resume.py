@@ -58,13 +58,16 @@ def degrade(archive, out, *more, code=ExitCode.INCOMPLETE):
     return run("degrade", archive, out, *DEGRADE, *more, code=code).summary
 
 
-def files(folder, *, ledger=False):
+def files(folder):
     """All that a job has written and that is to be the same however it came about."""
-    return {
+    found = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and (ledger or "ledger" not in path.relative_to(folder).parts)
+        if path.is_file() and "ledger" not in path.relative_to(folder).parts
     }
+    summary = json.loads(found["summary.json"])
+    assert summary.pop("environment")  # when it was begun, and by whom
+    return found | {"summary.json": summary}
 
 
 def commits(out):

@@ -5,8 +5,9 @@ from functools import partial
 
 import apache_beam as beam
 
-from transforms.metrics import METRICS, SETS, Pair, Picture
+from transforms.metrics import METRICS, SETS, Metric, Pair, Picture
 from transforms.metrics.pair import Region
+from transforms.metrics.perceptual import LPIPS, Lpips
 from transforms.record import Batch, Record
 from transforms.stage import Stage
 
@@ -23,13 +24,16 @@ def column_name(metric: str, state: str, region: str = "") -> str:
     return "_".join(filter(None, (metric, state, region)))
 
 
-def measure_record(record: Record, metrics: Sequence[str] = SETS["default"]) -> Record:
+def measure_record(
+    record: Record, metrics: Sequence[str] = SETS["default"], lpips: Lpips | None = None
+) -> Record:
     """Score a record's pixels as they will be encoded, before any lossy encoding.
 
     Adds `<metric>_<state>`; the state is `original` for the master's pixels, `degraded` for these
     with damage, `restored` for the model's result. Metrics with a reference compare the latter two
     with the first, where there was damage, and add `<metric>_gain`: by how much the result is
     better. Where there is a mask, some add `…_inside` and `…_outside`, as `ssim_restored_inside`.
+    `lpips` is a model for LPIPS, to take that as well.
     """
     if record.pixels is None:
         return record
@@ -46,17 +50,18 @@ def measure_record(record: Record, metrics: Sequence[str] = SETS["default"]) -> 
             if state != ORIGINAL
         }
     scores: Scores = {}
+    if lpips is not None:
+        scores |= _compared(LPIPS, lpips.metric, pairs)
     for name in metrics:
         if METRICS[name].reference:
-            scores |= _compared(name, pairs)
+            scores |= _compared(name, METRICS[name], pairs)
         else:
             function = METRICS[name].function
             scores |= {column_name(name, state): function(one) for state, one in pictures.items()}
     return record.replace(metrics={**record.metrics, **scores})
 
 
-def _compared(name: str, pairs: dict[str, Pair]) -> Scores:
-    metric = METRICS[name]
+def _compared(name: str, metric: Metric, pairs: dict[str, Pair]) -> Scores:
     scores: Scores = {}
     for region in ("", *REGIONS):
         found = {
@@ -76,12 +81,18 @@ class Measure(beam.PTransform):
 
     Args:
         metrics: names of the table `METRICS`.
+        lpips: a model for LPIPS, to take that as well.
     """
 
-    def __init__(self, metrics: Sequence[str] = SETS["default"]) -> None:
+    def __init__(
+        self, metrics: Sequence[str] = SETS["default"], lpips: Lpips | None = None
+    ) -> None:
         super().__init__()
         self.metrics = tuple(metrics)
+        self.lpips = lpips
 
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
         """Run the stage."""
-        return batches | Stage(measure=partial(measure_record, metrics=self.metrics))
+        return batches | Stage(
+            measure=partial(measure_record, metrics=self.metrics, lpips=self.lpips)
+        )

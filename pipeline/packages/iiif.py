@@ -17,6 +17,7 @@ from pipeline.packages.package import (
     Package,
     PackageError,
     Packaging,
+    master,
     media_type,
     media_type_of,
     model_name,
@@ -78,11 +79,11 @@ def manifest(packaging: Packaging, folder: str, rows: Iterable[Row], facts: Json
 
 
 def _canvas(packaging: Packaging, row: Row, facts: Json) -> Json:
-    canvas = _url(packaging, f"{FOLDER}/canvas/{row['derivative']}")
+    canvas = _url(packaging, f"{FOLDER}/canvas/{row['key']}")
     size = {"height": row["height"], "width": row["width"]}
     label = _LABELS[facts["command"]].format(model=model_name(facts), recipe=row["recipe"])
-    master = {
-        "id": f"{packaging.masters}/{_quoted(row['key'])}",
+    original = {
+        "id": f"{packaging.masters}/{_quoted(master(row))}",
         "type": "Image",
         "format": media_type_of(row["format"]),
         **size,
@@ -99,7 +100,7 @@ def _canvas(packaging: Packaging, row: Row, facts: Json) -> Json:
         "id": f"{canvas}/annotation",
         "type": "Annotation",
         "motivation": "painting",
-        "body": {"type": "Choice", "items": [master, derivative]},
+        "body": {"type": "Choice", "items": [original, derivative]},
         "target": canvas,
     }
     return {

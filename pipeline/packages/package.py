@@ -80,6 +80,12 @@ def place(row: Row) -> str:
     return f"{folder}/{row['derivative']}"
 
 
+def master(row: Row) -> str:
+    """Give the key of the file that a row's image is in: a further page's tells its number, too."""
+    page = row.get("page", 1)
+    return row["key"] if page == 1 else row["key"].removesuffix(f"#page={page}")
+
+
 def written(rows: Iterable[Row]) -> Iterator[Row]:
     """Pick the rows that have a derivative."""
     return (row for row in rows if row["derivative"] is not None)

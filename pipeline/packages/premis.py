@@ -6,7 +6,7 @@ the order of elements is that of the schema of https://www.loc.gov/standards/pre
 
 import datetime
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.ledger import QUARANTINED, Ledger, Row
 from pipeline.packages.package import (
     Package,
     Packaging,
+    master,
     media_type,
     media_type_of,
     model_name,
@@ -76,12 +77,19 @@ class _Event:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a document is made of: the row, the job, and when its batch was committed."""
+    """What a document is made of: the rows of its pages, the job, and when their batch was
+    committed.
+    """
 
-    row: Row
+    rows: Sequence[Row]
     job: dict[str, Any]
     packaging: Packaging
     committed: str
+
+    @property
+    def row(self) -> Row:
+        """The first page's: what it tells of the file is true of all of them."""
+        return self.rows[0]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -102,7 +110,7 @@ class _Known:
     @property
     def master(self) -> str:
         """The master's identifier."""
-        return f"master: {self.row['key']}"
+        return f"master: {master(self.row)}"
 
     @property
     def derivative(self) -> str:
@@ -112,20 +120,20 @@ class _Known:
 
 
 def document(
-    row: Row, job: dict[str, Any], packaging: Packaging, committed: datetime.datetime
+    rows: Sequence[Row], job: dict[str, Any], packaging: Packaging, committed: datetime.datetime
 ) -> bytes:
     """Make the PREMIS document of one derivative.
 
     Args:
-        row: its row of the ledger.
+        rows: of the ledger: the one of it, or those of its pages.
         job: what the ledger says of the job.
         packaging: how packages are made.
         committed: when the batch was that the derivative is of, which is the time of its events.
 
     Returns:
-        XML in UTF-8. The same row, job and time give the same bytes.
+        XML in UTF-8. The same rows, job and time give the same bytes.
     """
-    known = _Known(row, job, packaging, committed.isoformat(timespec="seconds"))
+    known = _Known(rows, job, packaging, committed.isoformat(timespec="seconds"))
     events = [_event(known, number, event) for number, event in enumerate(_events(known), 1)]
     root = ET.Element(f"{{{NAMESPACE}}}premis", {"version": "3.0"})
     root.set(f"{{{_XSI}}}schemaLocation", _SCHEMA)
@@ -171,7 +179,7 @@ def _objects(known: _Known, events: int) -> Iterator[_Node]:
             _characteristics(
                 row["derivative_sha256"], row["derivative_bytes"], media_type(row["derivative"])
             ),
-            ("originalName", row["key"]),
+            ("originalName", master(row)),
             ("relationship", related),
             *linked,
         ],
@@ -216,20 +224,20 @@ def _events(known: _Known) -> Iterator[_Event]:
         detail = "SHA-256 of the master, as it was read"
         yield _Event("mes", detail, "suc", row["source_sha256"], source)
     kind, done = _DONE[facts.get("command", "convert")]
-    yield _Event(kind, done(known), "suc", _warned(row), source | outcome)
+    yield _Event(kind, done(known), "suc", _of_pages(known, _warned), source | outcome)
     yield _Event("cre", "the derivative was written", "suc", "", source | outcome)
     if row.get("signed"):
         detail = f"C2PA manifest, by the certificate {facts.get('certificate_sha256')}"
         yield _Event("dsg", detail, "suc", "", outcome)
     sha256 = row["derivative_sha256"]
     yield _Event("mes", "SHA-256 of the derivative, before it was written", "suc", sha256, outcome)
-    if row["status"] == QUARANTINED:
-        reason = row.get("failure", {}).get("message", "")
+    if any(page["status"] == QUARANTINED for page in known.rows):
+        reason = _of_pages(known, _reason)
         yield _Event("val", "quality review", "fai", reason, outcome)
         yield _Event("qua", "kept apart from the other derivatives", "suc", reason, outcome)
     else:
-        how = "war" if row["warnings"] else "suc"
-        yield _Event("val", "quality review", how, _reviewed(row), outcome)
+        how = "war" if _of_pages(known, _warned) else "suc"
+        yield _Event("val", "quality review", how, _of_pages(known, _reviewed), outcome)
 
 
 def _restored(known: _Known) -> str:
@@ -259,6 +267,18 @@ _DONE: Mapping[str, tuple[str, Callable[[_Known], str]]] = {
     "degrade": ("mod", _damaged),
     "convert": ("rep", _passed_on),
 }
+
+
+def _of_pages(known: _Known, tell: Callable[[Row], str]) -> str:
+    """Tell something of a file: of its one image, or of each page that there is anything of."""
+    if len(known.rows) == 1:
+        return tell(known.row)
+    told = ((row.get("page", 1), tell(row)) for row in known.rows)
+    return "; ".join(f"page {page}: {what}" for page, what in told if what)
+
+
+def _reason(row: Row) -> str:
+    return row.get("failure", {}).get("message", "")
 
 
 def _warned(row: Row) -> str:
@@ -364,14 +384,17 @@ def _make(packaging: Packaging, task: str) -> str:
     job = ledger.job() or {}
     scratch = storage.join(packaging.output, SCRATCH)
 
-    def write(row: Row) -> None:
-        name = storage.join(packaging.output, FOLDER, f"{row['derivative']}.xml")
-        storage.write(name, document(row, job, packaging, committed), scratch=scratch)
+    files: dict[str, list[Row]] = {}
+    for row in written(ledger.read(path)):
+        files.setdefault(row["derivative"], []).append(row)
 
-    rows = list(written(ledger.read(path)))
+    def write(name: str) -> None:
+        data = document(files[name], job, packaging, committed)
+        storage.write(storage.join(packaging.output, FOLDER, f"{name}.xml"), data, scratch=scratch)
+
     with ThreadPoolExecutor(_WRITERS) as pool:
-        list(pool.map(write, rows))
-    return str(len(rows))
+        list(pool.map(write, files))
+    return str(len(files))
 
 
 def _finish(packaging: Packaging, results: list[str]) -> None:
