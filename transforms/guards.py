@@ -150,8 +150,9 @@ def _clipped(image: Restored) -> float:
         for end in (0, white):
             ends = _is(after, end)
             if ends.any():
-                was = _is(before, 0) | _is(before, white) | _is_near(before, end)
-                lost += int(np.count_nonzero(ends & ~was))
+                ends &= ~_is_near(before, end)
+            if ends.any():
+                lost += int(np.count_nonzero(ends & ~(_is(before, 0) | _is(before, white))))
     return lost / image.before[..., 0].size
 
 
