@@ -11,7 +11,7 @@ Region = Literal["whole", "inside", "outside"]
 
 # Samples of a band: what is worked out of one stays in the processor's cache, and no scan is ever
 # whole in float.
-_SAMPLES = 1 << 17
+_SAMPLES = 1 << 16
 # Of a band with overlap, so that not most of it is overlap however wide the image is.
 _FEWEST_ROWS = 48
 
