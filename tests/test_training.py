@@ -143,7 +143,7 @@ def command(*said: object) -> list[str]:
 def test_a_training_that_is_killed_and_resumed_ends_with_the_same_weights(digits, tmp_path):
     # Codes that are drawn, and gradients that are sums of three.
     often = ("--network", "conv-autoencoder", "--variational", "--colour_space", "gray")
-    often += ("--crop", 28, "--batch", 4, "--steps", 120, "--every", 10, "--workers", 0)
+    often += ("--crop", 28, "--batch", 4, "--steps", 60, "--every", 6, "--workers", 0)
     often += ("--recipe", "gaussian_noise:sigma=60", "--validation_share", 0.2)
     often += ("--validation_images", 2)
     killed = subprocess.Popen(
@@ -159,7 +159,7 @@ def test_a_training_that_is_killed_and_resumed_ends_with_the_same_weights(digits
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     reached = checkpoint.read(kept)[1]["progress"]["step"]
-    assert 0 < reached < 120
+    assert 0 < reached < 60
     assert not (tmp_path / "killed").exists()
 
     resumed = subprocess.run(
