@@ -69,9 +69,9 @@ def make_optimizer(
     """
     if name == "sgd":
         settings = {"momentum": 0.9, **settings}
-    optimizer = OPTIMIZERS[name](
-        rate, weight_decay=weight_decay or None, global_clipnorm=clip_norm, **settings
-    )
+    # None spares a pass over the weights, which Keras' AdamW insists on.
+    decay = weight_decay if weight_decay or name == "adamw" else None
+    optimizer = OPTIMIZERS[name](rate, weight_decay=decay, global_clipnorm=clip_norm, **settings)
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

@@ -137,7 +137,10 @@ def prepare(setup: Setup, args: Namespace) -> None:
 
     with suppress(RuntimeError):  # TensorFlow has started: the first in the process decided
         tf.config.threading.set_intra_op_parallelism_threads(args.threads or cores())
-    # Threads that add in any order would end a resumed training with other weights.
+        # Where a tensor has three gradients, TensorFlow adds first to the one whose memory is free
+        # by then, which is chance among operations that run side by side: a resumed training would
+        # end with other weights. One at a time, each on all threads, is no slower.
+        tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
     tf.config.optimizer.set_experimental_options(
         {"auto_mixed_precision_onednn_bfloat16": setup.precision == "bfloat16"}

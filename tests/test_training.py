@@ -141,7 +141,11 @@ def command(*said: object) -> list[str]:
 
 
 def test_a_training_that_is_killed_and_resumed_ends_with_the_same_weights(digits, tmp_path):
-    often = [*QUICK, "--steps", 600, "--every", 20, "--validation_share", 0.2, "--workers", 0]
+    # Codes that are drawn, and gradients that are sums of three.
+    often = ("--network", "conv-autoencoder", "--variational", "--colour_space", "gray")
+    often += ("--crop", 28, "--batch", 4, "--steps", 60, "--every", 6, "--workers", 0)
+    often += ("--recipe", "gaussian_noise:sigma=60", "--validation_share", 0.2)
+    often += ("--validation_images", 2)
     killed = subprocess.Popen(
         command("train", digits, tmp_path / "killed", *often),
         stderr=subprocess.DEVNULL,
@@ -155,7 +159,7 @@ def test_a_training_that_is_killed_and_resumed_ends_with_the_same_weights(digits
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     reached = checkpoint.read(kept)[1]["progress"]["step"]
-    assert 0 < reached < 600
+    assert 0 < reached < 60
     assert not (tmp_path / "killed").exists()
 
     resumed = subprocess.run(
@@ -177,15 +181,7 @@ def test_a_training_that_is_killed_and_resumed_ends_with_the_same_weights(digits
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        ("--network", "conv-autoencoder", "--variational", "--recipe", "gaussian_noise:sigma=60"),
-        ("--network", "gan-colorizer"),
-    ],
-    ids=["random codes", "an adversary"],
-)
-def test_all_that_a_training_depends_on_is_in_its_checkpoint(more, album, tmp_path):
+def test_both_networks_of_a_pair_go_on_from_a_checkpoint(album, tmp_path):
     from pipeline.training import Trainer
 
     class Interrupted(Trainer):
@@ -193,14 +189,20 @@ def test_all_that_a_training_depends_on_is_in_its_checkpoint(more, album, tmp_pa
             super()._keep()
             raise KeyboardInterrupt
 
-    few = ("--crop", 32, "--batch", 2, "--steps", 4, "--every", 2, "--validation_images", 1)
+    few = ("--network", "gan-colorizer", "--crop", 32, "--batch", 2, "--steps", 4, "--every", 2)
+    few += ("--validation_images", 1)
     with pytest.raises(KeyboardInterrupt):
-        Interrupted(arguments(album, tmp_path / "stopped", *more, *few)).run()
+        Interrupted(arguments(album, tmp_path / "stopped", *few)).run()
     assert not (tmp_path / "stopped.training" / "originals.bin").exists()
-    resumed = train(album, tmp_path / "stopped", *more, *few, "--resume")
-    whole = train(album, tmp_path / "whole", *more, *few)
-    for one, other in zip(resumed.learner.state, whole.learner.state, strict=True):
-        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    resumed = train(album, tmp_path / "stopped", *few, "--resume")
+    whole = train(album, tmp_path / "whole", *few)
+    ended, never = (
+        np.concatenate([np.ravel(v.numpy()).astype(np.float64) for v in trainer.learner.state])
+        for trainer in (resumed, whole)
+    )
+    # Not bit for bit: other tests have started TensorFlow with threads that run side by side.
+    assert np.abs(ended - never).mean() < 1e-7
+    assert np.abs(ended).mean() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,6 @@ def test_losses_optimizers_and_schedules_are_what_is_trained_with(
     inputs, truth = trainer.sampler.batch(0)
     wanted = parse_loss(loss)
     trained = float(wanted(truth, trainer.serve(inputs)))
-    trainer.built.model.variables[0].assign(before)
     told = scalars(tmp_path / "model.training" / "logs", "loss")
     assert told[-1] < 0.99 * told[0]
     assert trained < float(wanted(truth, np.full_like(truth, 0.5)))
