@@ -82,6 +82,11 @@ WHOLE = {
     "tiff": saved(small(), "TIFF", exif=EXIF),
     "tiff-lzw": saved(small(), "TIFF", compression="tiff_lzw"),
     "tiff-pages": saved(small(), "TIFF", **PAGES),
+    "png-16": bytes(imagecodecs.png_encode(sixteen(small()))),
+    "ppm-16": b"P6 72 96 65535\n" + sixteen(small()).astype(">u2").tobytes(),
+    "jp2": bytes(imagecodecs.jpeg2k_encode(sixteen(small()), level=0, codecformat="jp2")),
+    "j2k": bytes(imagecodecs.jpeg2k_encode(small(), level=0, codecformat="j2k")),
+    "tga": saved(small(), "TGA"),
 }
 
 

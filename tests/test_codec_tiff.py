@@ -440,3 +440,40 @@ def test_what_a_file_claims_is_held_against_what_it_has(case):
     data, reason = HOSTILE[case]
     with pytest.raises(CodecError, match=reason):
         decode(data)
+
+
+DAMAGED = {
+    "strips": STRIPS,
+    "tiles": TILES,
+    "planes": tiff(DEEP, planarconfig="separate", compression="lzw", predictor=2),
+    "palette": tiff(
+        gray(small())[..., 0], photometric="palette", colormap=np.zeros((3, 256), np.uint16)
+    ),
+    "fax": saved(Image.fromarray(small()).convert("1"), "TIFF", compression="group4"),
+    "jpeg": JPEG,
+    "float": tiff((DEEP / 65535).astype(np.float32)),
+    "cmyk": tiff(np.dstack([DEEP, DEEP[..., 0]]), photometric="separated"),
+    "lab": tiff(DEEP, photometric="cielab"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_any_tag_may_hold_anything(case):
+    data = DAMAGED[case]
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    outcomes = set()
+    for index in range(count):
+        at = first + 2 + 12 * index
+        for entry in (
+            *(struct.pack("<HI", kind, 1) for kind in (1, 2, 3, 5, 7, 12, 99)),
+            *(struct.pack("<HI", 3, amount) for amount in (0, 2, 3, 12, 1 << 31)),
+            *(struct.pack("<HII", kind, 1, value) for kind in (3, 4) for value in (0, 2, 7, 65535)),
+        ):
+            changed_entry = bytearray(data)
+            changed_entry[at + 2 : at + 2 + len(entry)] = entry
+            try:
+                outcomes.add(decode(bytes(changed_entry), max_pixels=100_000).pixels.size > 0)
+            except CodecError as error:
+                outcomes.add(str(error) != "")
+    assert outcomes == {True}

@@ -2,6 +2,9 @@
 
 import errno
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,9 @@ import tifffile
 from PIL import Image
 
 from tests.jobs import run
-from tests.photographs import cmyk_profile, gray, sixteen
+from tests.photographs import cmyk_profile, gray, sixteen, small
 from tests.test_job import digests
-from transforms import codec, scratch
+from transforms import codec, colour, scratch, storage
 
 DAMAGE = "gaussian_noise:2+gaussian_blur:1+fade:3+elastic_transform:1+jpeg:2+mask:2+grayscale"
 
@@ -91,6 +94,53 @@ def test_mapped_or_in_memory_a_job_writes_the_same_bytes(
     }
     assert len(written) > 3
     assert digests(masters) == before
+
+
+def private_memory() -> int:
+    """Memory of this process that no file stands behind, in bytes."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+
+@contextmanager
+def highest_private_memory() -> Iterator[list[int]]:
+    """Give a list of how much more there was than at first, at the most."""
+    before, ended, seen = private_memory(), threading.Event(), [0]
+
+    def watch():
+        while not ended.wait(0.002):
+            seen.append(private_memory() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def test_a_master_is_colorized_without_a_copy_of_it_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(scratch, "LIMIT", 1 << 20)
+    monkeypatch.setattr(colour, "_ROWS", 1 << 16)
+    pixels = np.tile(sixteen(small()), (30, 40, 1))
+    chroma = np.full((8, 8, 2), 20, np.float32)
+
+    def colorized(name: str, pixels: np.ndarray) -> list[int]:
+        path = str(tmp_path / name)
+        tifffile.imwrite(path, pixels, photometric="rgb", byteorder=">")
+        with highest_private_memory() as seen:
+            master = scratch.gathered(storage.chunks(path), pixels.nbytes)
+            decoded = codec.decode(master)
+            result = colour.join_chroma(decoded.pixels, chroma)
+            storage.write(path, codec.encode(decoded.form, result), str(tmp_path))
+        assert np.array_equal(tifffile.imread(path), result)
+        return seen
+
+    colorized("small.tif", pixels[:96])  # what all of it needs to be loaded once
+    seen = colorized("large.tif", pixels)
+    assert len(seen) > 20
+    assert max(seen) < pixels.nbytes / 3, "there was a copy of it"
 
 
 def test_where_the_disk_is_full_the_large_image_fails_alone_and_says_why(

@@ -41,7 +41,12 @@ def widened(samples: np.ndarray, bits: int) -> np.ndarray:
     """Scale samples of 1-15 bits to the full range of uint8, or of uint16 from 9 bits on.
 
     The widths between are kept apart: scaling back and rounding gives the samples again.
+
+    Raises:
+        CodecError: there are larger ones.
     """
+    if bits < 8 * samples.itemsize and samples.max(initial=0) >> bits:
+        raise CodecError(f"broken data: its samples have more than the {bits} bits that it claims")
     dtype = np.uint8 if bits <= 8 else np.uint16
     if bits in (8, 16):
         return samples.astype(dtype, copy=False)

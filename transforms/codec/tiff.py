@@ -233,11 +233,21 @@ def _check_claims(page: _Page, max_pixels: int) -> tuple[int, int]:
     return width, height
 
 
+# Attributes of tifffile's pages that are what a file has, and so need not be numbers.
+_WHOLE = (
+    *("compression", "photometric", "planarconfig", "predictor", "sampleformat"),
+    *("fillorder", "rowsperstrip", "tilelength", "tilewidth", "samplesperpixel"),
+)
+
+
 def _parsed(file: TiffFile, page: _Page) -> Any:
     try:
         file.filehandle.seek(page.directory.at)
         tiff = TiffPage(file, index=page.index)
         planes, depth, height, width, _ = tiff.shaped
+        whole = all(isinstance(getattr(tiff, name), int) for name in _WHOLE)
+        if not whole or not math.prod(tiff.chunked):
+            raise ValueError("its tags tell of no picture that there can be")
     except Exception as error:  # its parsers of broken files raise whatever they meet
         raise CodecError(f"broken TIFF: {error}") from error
     if (width, height) != _size(page) or depth != 1 or planes > _MOST_SAMPLES:
@@ -257,9 +267,7 @@ def _stored(tiff: Any, page: _Page) -> np.ndarray:
         try:
             if tiff.compression == _JPEG:
                 _check_jpeg(part, tiff)
-            values, (plane, _, top, left, _), _ = tiff.decode(
-                part, index, jpegtables=tiff.jpegtables
-            )
+            values, (plane, top, left) = _decoded(tiff, part, index)
         except _UnknownToTifffileError:
             raise
         except NotImplementedError as error:
@@ -268,10 +276,23 @@ def _stored(tiff: Any, page: _Page) -> np.ndarray:
             raise CodecError(
                 f"broken TIFF: {unit} {index + 1} of {count} cannot be decoded: {error}"
             ) from error
-        place = result[top : top + values.shape[1], left : left + values.shape[2]]
+        place = result[top : top + values.shape[0], left : left + values.shape[1]]
         channels = slice(plane * contiguous, (plane + 1) * contiguous)
-        place[..., channels] = values[0, : place.shape[0], : place.shape[1]]
+        place[..., channels] = values[: place.shape[0], : place.shape[1]]
     return result
+
+
+def _decoded(tiff: Any, part: memoryview, index: int) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Decode a strip or tile to [h, w, samples], and tell its plane, first row and first column."""
+    plain = tiff.compression == 1 and not tiff.is_tiled and tiff.fillorder == 1
+    if plain and tiff.bitspersample == 8 * tiff.dtype.itemsize:
+        # One strip may be all of a large scan, of which tifffile makes a copy to turn its bytes.
+        _, _, height, width, contiguous = tiff.shaped
+        plane, strip = divmod(index, -(-height // tiff.rowsperstrip))
+        values = np.frombuffer(part, tiff.dtype.newbyteorder(tiff.parent.byteorder))
+        return values.reshape(-1, width, contiguous), (plane, strip * tiff.rowsperstrip, 0)
+    values, (plane, _, top, left, _), _ = tiff.decode(part, index, jpegtables=tiff.jpegtables)
+    return values[0], (plane, top, left)
 
 
 def _check_kind(tiff: Any) -> None:
@@ -296,10 +317,12 @@ def _parts(tiff: Any, data: Buffer, count: int, unit: str) -> Iterator[memoryvie
     offsets, sizes = tuple(tiff.dataoffsets), tuple(tiff.databytecounts)
     if len(offsets) < count:
         raise CodecError(f"broken TIFF: {len(offsets)} of its {count} {unit}s are there")
-    if not sizes and count == 1:
+    if not sizes and count == 1 and isinstance(offsets[0], int):
         sizes = (max(0, len(data) - offsets[0]),)
     if len(sizes) < count:
         raise CodecError(f"broken TIFF: the sizes of {len(sizes)} of its {count} {unit}s are there")
+    if not all(isinstance(number, int) for number in (*offsets[:count], *sizes[:count])):
+        raise CodecError(f"broken TIFF: where its {unit}s are is not said in whole numbers")
     view = memoryview(data)
     for index in range(count):
         start, size = offsets[index], sizes[index]
@@ -429,7 +452,8 @@ def _palette(
     samples: np.ndarray, tiff: Any, page: _Page, form: Form, done: list[str]
 ) -> np.ndarray:
     colours = tiff.colormap
-    if samples.dtype.kind != "u" or colours is None or samples.max() >= colours.shape[1]:
+    known = isinstance(colours, np.ndarray) and colours.ndim == 2 and len(colours) == 3
+    if samples.dtype.kind != "u" or not known or samples.max() >= colours.shape[1]:
         raise CodecError("broken TIFF: it points outside of its palette")
     pixels, bits = convert.through_palette(samples, colours)
     done.append(f"palette to {bits}-bit RGB")
@@ -449,7 +473,7 @@ def _ycbcr(samples: np.ndarray, tiff: Any, page: _Page, form: Form, done: list[s
     usual = (0.0, top, half, top, half, top)
     stated = tiff.tags.valueof(532)
     reference = usual
-    if stated is not None and len(stated) == 12 and all(stated[1::2]):
+    if isinstance(stated, tuple) and len(stated) == 12 and all(stated[1::2]):
         reference = tuple(above / below for above, below in zip(*[iter(stated)] * 2, strict=True))
     return convert.from_ycbcr(samples, reference)
 
