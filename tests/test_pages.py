@@ -3,6 +3,7 @@
 import io
 import json
 
+import imagecodecs
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -79,6 +80,27 @@ def test_a_file_of_twenty_pages_keeps_them_and_their_order(archive, tmp_path):
     assert all(row["psnr_degraded"] is not None for row in of_album)
     summary = json.loads((output / "summary.json").read_text())
     assert (summary["planned"], summary["restored"]) == (21, 21)
+
+
+def test_masters_of_48_bits_equal_what_a_model_left_alone(archive, tmp_path, models):
+    """In files with pages, tiles and strips, and larger than a tile of the model's."""
+    large = np.tile(sixteen(small()), (4, 5, 1))
+    pages = [*twenty(), large]
+    (archive / "album.tif").write_bytes(pages_of(*pages))
+    (archive / "scan.png").write_bytes(bytes(imagecodecs.png_encode(large)))
+    (archive / "scan.jp2").write_bytes(
+        bytes(imagecodecs.jpeg2k_encode(large, level=0, codecformat="jp2"))
+    )
+    output = tmp_path / "out"
+    model = ("--model", models / "identity", "--tile", "256")
+    assert run("restore", archive, output, *model).code == 0
+    for before, after in zip(pages, read(output / "images" / "album.tif"), strict=True):
+        assert before.dtype == after.dtype
+        assert np.array_equal(before, after)
+    written = (output / "images" / "scan.png").read_bytes()
+    assert np.array_equal(imagecodecs.png_decode(written), large)
+    written = (output / "images" / "scan.jp2").read_bytes()
+    assert np.array_equal(imagecodecs.jpeg2k_decode(written), large)
 
 
 def test_pages_draw_their_own_noise(archive, tmp_path):
