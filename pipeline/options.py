@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 VERIFY = "verify"
 
+# What --retry can be told beside statuses of records.
+DAMAGED = "damaged"
+
 Command = Literal["restore", "evaluate", "degrade", "convert"]
 
 
@@ -521,8 +524,9 @@ OPTIONS: tuple[Option, ...] = (
         "--retry",
         commands=_ARCHIVES,
         action="append",
-        choices=("failed", "quarantined"),
-        help="do images again that failed or were quarantined; may be given twice",
+        choices=("failed", "quarantined", DAMAGED),
+        help="do images again that failed, were quarantined, or whose derivatives are no longer what "
+        "was written (see verify); may be given several times",
     ),
     _option(
         "--only",

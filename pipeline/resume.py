@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipeline.ledger import Ledger, Row
+from pipeline.options import DAMAGED
 from pipeline.packages.package import place
+from pipeline.verify import verify
 from transforms import storage
 from transforms.read import read_record
 from transforms.record import Record, Source
@@ -106,7 +108,8 @@ def find_left(
     Args:
         ledger: of the output.
         sources: the images of the archive, or those of it that are asked for.
-        retry: statuses whose records are done again.
+        retry: statuses whose records are done again, and `DAMAGED` for those whose files are not
+            what they were.
         columns: of shards that hold images and names.
         whole: whether the sources are all of the archive, so that what is not among them is gone.
 
@@ -122,6 +125,7 @@ def find_left(
     }
     if not known:
         return Left(sources=sources, kept=0, counts=Counter(new=len(sources)))
+    damaged = _damaged(ledger.output) if DAMAGED in retry else set()
     suspects = [
         source
         for source in sources
@@ -142,7 +146,7 @@ def find_left(
             "new"
             if was is None
             else "again"
-            if was.status in retry
+            if was.status in retry or source.key in damaged
             else "changed"
             if source.key in changed
             else None
@@ -160,6 +164,12 @@ def find_left(
         retired=retired,
         touched=same,
     )
+
+
+def _damaged(output: str) -> set[str]:
+    """Give the keys of masters whose derivatives or masks are gone or changed."""
+    findings = verify(output)["findings"]
+    return {key.rpartition("#page=")[0] or key for one in findings for key in one["keys"]}
 
 
 def _digests(sources: Sequence[Source], columns: Columns) -> Iterator[str | None]:

@@ -135,8 +135,8 @@ def test_scores_compare_with_what_the_model_could_see(tmp_path, models):
     shown = codec.decode(written).pixels
     assert codec.decode(written).form.icc == PROPHOTO
     again = peak_signal_noise_ratio(truth, shown)
-    assert row["psnr_restored"] == pytest.approx(again, abs=0.3)  # what 8 bits of ProPhoto cost
-    assert row["psnr_restored"] == row["psnr_degraded"]
+    assert row["psnr_rgb_restored"] == pytest.approx(again, abs=0.3)  # what 8 bits of ProPhoto cost
+    assert row["psnr_rgb_restored"] == row["psnr_rgb_degraded"]
 
 
 def test_a_colour_master_degraded_to_gray_says_by_which_curve(tmp_path):

@@ -1,6 +1,7 @@
 """IIIF manifests, read by iiif-prezi3 and held to the recipe of the IIIF Cookbook."""
 
 import json
+import os
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -165,7 +166,11 @@ def test_of_a_bag_the_addresses_lead_into_its_payload(photos, tmp_path):
 
 
 def test_packages_of_an_earlier_run_do_not_stay(output, photos, models):
-    run("restore", photos, output, "--model", models / "invert", "--image_format", "png")
+    command = ("restore", photos, output, "--model", models / "invert", "--image_format", "png")
+    run(*command)
+    assert (output / "iiif").exists()  # nothing was done, and they are still true
+    os.utime(next(photos.rglob("*.png")), (1e9, 1e9))
+    run(*command)
     assert not (output / "iiif").exists()
 
 

@@ -21,7 +21,9 @@ DAMAGE = "gaussian_noise:2+gaussian_blur:1+fade:3+elastic_transform:1+jpeg:2+mas
 
 JOBS = {
     "tiles": lambda models, masks: ("restore", "--model", models / "blur", "--tile", 256),
-    "chroma": lambda models, masks: ("restore", "--model", models / "constant_chroma"),
+    "chroma": lambda models, masks: (
+        *("restore", "--model", models / "constant_chroma", "--guard", "none"),
+    ),
     "scores": lambda models, masks: (
         *("evaluate", "--model", models / "constant_chroma", "--recipe", DAMAGE),
     ),
@@ -122,7 +124,7 @@ def highest_private_memory() -> Iterator[list[int]]:
 
 def test_a_master_is_colorized_without_a_copy_of_it_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(scratch, "LIMIT", 1 << 20)
-    monkeypatch.setattr(colour, "_ROWS", 1 << 16)
+    monkeypatch.setattr(colour, "_STRIP", 1 << 14)
     pixels = np.tile(sixteen(small()), (30, 40, 1))
     chroma = np.full((8, 8, 2), 20, np.float32)
 

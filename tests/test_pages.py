@@ -77,7 +77,7 @@ def test_a_file_of_twenty_pages_keeps_them_and_their_order(archive, tmp_path):
     assert {row["derivative"] for row in of_album} == {"album.tif"}
     assert len({row["derivative_sha256"] for row in of_album}) == 1
     assert [row["height"] for row in of_album] == [page.shape[0] for page in pages]
-    assert all(row["psnr_degraded"] is not None for row in of_album)
+    assert all(row["psnr_rgb_degraded"] is not None for row in of_album)
     summary = json.loads((output / "summary.json").read_text())
     assert (summary["planned"], summary["restored"]) == (21, 21)
 

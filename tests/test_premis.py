@@ -141,7 +141,7 @@ def test_events_tell_what_was_done_by_what_and_whom(output, parsed):
     version = job["versions"]["heliograph"]
     sha256 = f"sha256:{job['job']['model_sha256']}"
     assert agents == [f"Heliograph {version}", sha256, "A. Archivist & Daughters"]
-    assert f"psnr_restored {row['psnr_restored']:.6g}" in texts(review, note)[0]
+    assert f"psnr_rgb_restored {row['psnr_rgb_restored']:.6g}" in texts(review, note)[0]
     assert texts(review, "eventOutcomeInformation/eventOutcome") == ["success"]
     linked = texts(parsed, "object/linkingEventIdentifier/linkingEventIdentifierValue")
     assert linked == texts(parsed, "event/eventIdentifier/eventIdentifierValue")
@@ -190,7 +190,9 @@ def test_warnings_are_told_by_the_review(output):
 def test_the_pages_of_a_file_are_told_in_one_document(output):
     (row,) = [row for row in Ledger(str(output)).rows() if row["derivative"]]
     second = row | {"page": 2, "key": "a.tif#page=2", "warnings": ["torn"], "metrics": {}}
-    found = made(output, [second], page=1, key="a.tif", derivative="a.tif", metrics={"ssim": 1})
+    second["guards"] = {}
+    first = {"page": 1, "key": "a.tif", "derivative": "a.tif", "metrics": {"ssim": 1}, "guards": {}}
+    found = made(output, [second], **first)
     assert texts(found, "object/originalName") == ["a.tif", row["source"]]
     *_, review = find(found, "event")
     note = "eventOutcomeInformation/eventOutcomeDetail/eventOutcomeDetailNote"

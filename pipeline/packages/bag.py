@@ -133,13 +133,14 @@ def _compare(packaging: Packaging, found: dict[str, str]) -> int:
     for path, sha256 in known.items():
         if path not in found:
             raise PackageError(
-                f"{storage.join(packaging.output, path)} is in the ledger but not there; run the "
-                "same command again"
+                f"{storage.join(packaging.output, path)} is in the ledger but not there; say "
+                "--retry damaged with the same command"
             )
         if sha256 is not None and found[path] != sha256:
             raise PackageError(
                 f"{storage.join(packaging.output, path)} was changed after it was written: its "
-                f"SHA-256 is {found[path]}, in the ledger {sha256}; run the same command again"
+                f"SHA-256 is {found[path]}, in the ledger {sha256}; say --retry damaged with the "
+                "same command"
             )
     folders = tuple({f"{path.partition('/')[0]}/" for path in known})
     return sum(path.startswith(folders) and path not in known for path in found)
