@@ -525,8 +525,8 @@ OPTIONS: tuple[Option, ...] = (
         commands=_ARCHIVES,
         action="append",
         choices=("failed", "quarantined", DAMAGED),
-        help="do images again that failed, were quarantined, or whose derivatives are no longer what "
-        "was written (see verify); may be given several times",
+        help="do images again that failed, were quarantined, or whose derivatives are not what was "
+        "written (see verify); may be given several times",
     ),
     _option(
         "--only",

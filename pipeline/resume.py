@@ -125,7 +125,7 @@ def find_left(
     }
     if not known:
         return Left(sources=sources, kept=0, counts=Counter(new=len(sources)))
-    damaged = _damaged(ledger.output) if DAMAGED in retry else set()
+    damaged = _damaged(ledger) if DAMAGED in retry else set()
     suspects = [
         source
         for source in sources
@@ -166,10 +166,10 @@ def find_left(
     )
 
 
-def _damaged(output: str) -> set[str]:
+def _damaged(ledger: Ledger) -> set[str]:
     """Give the keys of masters whose derivatives or masks are gone or changed."""
-    findings = verify(output)["findings"]
-    return {key.rpartition("#page=")[0] or key for one in findings for key in one["keys"]}
+    damaged = {key for one in verify(ledger.output)["findings"] for key in one["keys"]}
+    return {_master(row) for row in ledger.rows() if row["key"] in damaged}
 
 
 def _digests(sources: Sequence[Source], columns: Columns) -> Iterator[str | None]:

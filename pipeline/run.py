@@ -24,7 +24,7 @@ from pipeline.archive import ArchiveError, find_sources
 from pipeline.environment import environment, versions
 from pipeline.job import ExitCode, JobCrashedError, JobError
 from pipeline.ledger import FAILED, LEDGER, QUARANTINED, STATUSES, Ledger, LedgerError
-from pipeline.lock import Lock
+from pipeline.lock import CLAIMS, Lock
 from pipeline.options import Job
 from pipeline.packages import bag
 from pipeline.plan import slice_sources, without
@@ -34,7 +34,7 @@ from pipeline.runner import execute
 from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.record import BatchSpec, Source
-from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
+from transforms.write import FIELDS, FOLDERS, SCRATCH, SHARED, Encoding
 
 log = logging.getLogger("heliograph")
 
@@ -57,16 +57,39 @@ def run(job: Job, options: PipelineOptions) -> Result:
     """
     ledger = Ledger(job.output)
     try:
-        replacing = _may_write(ledger, job)
+        _may_write(ledger, job)
+        found = _find(job)
         if job.dry_run:
-            return _tell_plan(ledger, job, _prepare(ledger, job, replacing=replacing))
-        # The whole output, not just the payload of a bag.
+            replacing = _may_write(ledger, job)
+            return _tell_plan(ledger, _prepare(ledger, job, found, replacing=replacing))
+        # The whole output, not just the payload of a bag; and nothing is written before it is held.
         with Lock(job.packaging.root):
-            return _run(ledger, job, options, replacing=replacing)
+            return _run(ledger, job, found, options)
     except (ArchiveError, LedgerError) as error:
         raise JobError(str(error)) from error
     except storage.StorageError as error:
         raise JobError(f"{error}; choose an output folder that can be written to") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The images that are asked for, and files that are no images, counted by extension."""
+
+    sources: Sequence[Source]
+    left_out: Mapping[str, int]
+
+
+def _find(job: Job) -> _Found:
+    found, left_out = find_sources(job.archives, job.shards, job.columns)
+    sources = selected(found, job.only)
+    if not sources:
+        raise ArchiveError(
+            f"--only {' '.join(job.only)} is none of the {len(found)} images of "
+            f"{', '.join(job.archives)}: give keys as metrics.parquet has them, or globs of them"
+        )
+    _check_names(sources, job.encoding)
+    _check_places(sources, job.packaging.root)
+    return _Found(sources, left_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +123,9 @@ class _Prepared:
         return sum(spec.pixels for spec in self.specs)
 
 
-def _prepare(ledger: Ledger, job: Job, *, replacing: bool) -> _Prepared:
-    """Compare the archive with the ledger; nothing is written."""
-    found, left_out = find_sources(job.archives, job.shards, job.columns)
-    sources = selected(found, job.only)
-    if not sources:
-        raise ArchiveError(
-            f"--only {' '.join(job.only)} is none of the {len(found)} images of "
-            f"{', '.join(job.archives)}: give keys as metrics.parquet has them, or globs of them"
-        )
-    _check_names(sources, job.encoding)
-    _check_places(sources, job.packaging.root)
+def _prepare(ledger: Ledger, job: Job, found: _Found, *, replacing: bool) -> _Prepared:
+    """Compare what is asked for with the ledger; nothing is written."""
+    sources, left_out = found.sources, found.left_out
     whole = not job.only and job.limit is None
     state = state_of(sources) if whole else None
     before = None if replacing else ledger.job()
@@ -140,8 +155,9 @@ def _prepare(ledger: Ledger, job: Job, *, replacing: bool) -> _Prepared:
     )
 
 
-def _run(ledger: Ledger, job: Job, options: PipelineOptions, *, replacing: bool) -> Result:
-    todo = _prepare(ledger, job, replacing=replacing)
+def _run(ledger: Ledger, job: Job, found: _Found, options: PipelineOptions) -> Result:
+    replacing = _may_write(ledger, job)  # asked again, now that nobody else writes
+    todo = _prepare(ledger, job, found, replacing=replacing)
     _say_left_out(todo.left_out)
     resume.say(todo.left)
     summary = None if replacing else _summary(ledger)
@@ -210,11 +226,7 @@ def _may_write(ledger: Ledger, job: Job) -> bool:
     """Make sure that what is in the output may be written over; say whether it must go first."""
     before, root = ledger.job(), job.packaging.root
     if before is None:
-        if storage.is_local(root):
-            taken = os.path.isdir(root) and bool(os.listdir(root))
-        else:
-            taken = any(True for _ in storage.list_folder(root))
-        if not taken:
+        if not _is_taken(root):
             return False
         if bag.results_in(root) is None:
             raise LedgerError(
@@ -237,6 +249,19 @@ def _may_write(ledger: Ledger, job: Job) -> bool:
             "(other model, recipe, seed or encoding): choose another folder, or say --overwrite"
         )
     return True
+
+
+# What a job leaves that was ended before its ledger said what it is.
+_BEGINNINGS = {CLAIMS, SCRATCH, LEDGER}
+
+
+def _is_taken(root: str) -> bool:
+    """Tell whether there is anything in a folder that no beginning of a job has left there."""
+    if storage.is_local(root):
+        return os.path.isdir(root) and not _BEGINNINGS.issuperset(os.listdir(root))
+    start = len(root.rstrip("/")) + 1
+    found = (file.path[start:].partition("/")[0] for file in storage.list_folder(root))
+    return any(name not in _BEGINNINGS for name in found)
 
 
 def _clear(job: Job) -> None:
@@ -290,7 +315,7 @@ def _stopping_at_first_interrupt(ledger: Ledger) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tell_plan(ledger: Ledger, job: Job, todo: _Prepared) -> Result:
+def _tell_plan(ledger: Ledger, todo: _Prepared) -> Result:
     """Tell what a run would do, on standard output."""
     left = todo.left
     lines = {

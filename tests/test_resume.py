@@ -154,6 +154,18 @@ def test_what_failed_is_done_again_when_asked(archive, out):
     assert len(before.items() - commits(out).items()) == 1
 
 
+def test_what_is_damaged_is_done_again_when_asked(archive, out, caplog):
+    degrade(archive, out)
+    before, written = files(out), commits(out)
+    (out / "images/2.png").write_bytes(b"eaten by moths")
+    (out / "images/more.tar/11.png").unlink()
+    degrade(archive, out)
+    assert "to do: none" in caplog.text  # a job does not read what it has written before
+    degrade(archive, out, "--retry", "damaged")
+    assert files(out) == before
+    assert len(written.items() - commits(out).items()) == 2
+
+
 def test_only_what_is_named_is_done(archive, out):
     summary = degrade(archive, out, "--only", "1.png", "--only", "more*", code=ExitCode.OK)
     assert summary["planned"] == 4
