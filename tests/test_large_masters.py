@@ -122,7 +122,7 @@ def highest_private_memory() -> Iterator[list[int]]:
 
 def test_a_master_is_colorized_without_a_copy_of_it_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(scratch, "LIMIT", 1 << 20)
-    monkeypatch.setattr(colour, "_ROWS", 1 << 16)
+    monkeypatch.setattr(colour, "_STRIP", 1 << 14)
     pixels = np.tile(sixteen(small()), (30, 40, 1))
     chroma = np.full((8, 8, 2), 20, np.float32)
 
