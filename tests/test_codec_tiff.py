@@ -414,7 +414,11 @@ TILES = tiff(small(), tile=(16, 16))
 JPEG = tiff(gray(small()), compression="jpeg", rowsperstrip=32)
 HOSTILE = {
     "strip-offset": (changed(STRIPS, 273, 1 << 30, 3), "strip 4 of 6 is said to be 3456 bytes at"),
-    "strip-size": (changed(STRIPS, 279, 99), "strip 1 of 6 cannot be decoded"),
+    "strip-size": (changed(STRIPS, 279, 99), "strip 1 of 6 has 99 bytes of the 3456"),
+    "strip-of-fewer-rows": (
+        changed(STRIPS, 279, 3 * 216),
+        "strip 1 of 6 has 648 bytes of the 3456",
+    ),
     "tile-offset": (changed(TILES, 324, 1 << 30, 1), "tile 2 of 30 is said to be"),
     "million-by-million": (
         changed(changed(STRIPS, 256, 10**6), 257, 10**6),

@@ -327,7 +327,13 @@ def _parts(tiff: Any, data: Buffer, count: int, unit: str) -> Iterator[memoryvie
     for index in range(count):
         start, size = offsets[index], sizes[index]
         if tiff.compression == 1:
-            size = min(size, _plain_size(tiff, index, size))
+            wanted = _plain_size(tiff, index, size)
+            if size < wanted and not tiff.is_tiled:  # of tiles, those at the edge may be cut
+                raise CodecError(
+                    f"broken TIFF: {unit} {index + 1} of {count} has {size} bytes of the {wanted} "
+                    "that it needs"
+                )
+            size = min(size, wanted)
         if size < 1 or start < 8 or start + size > len(data):
             raise CodecError(
                 f"broken TIFF: {unit} {index + 1} of {count} is said to be {size} bytes at byte "
