@@ -1,6 +1,7 @@
 """Differences of colour to a reference: CIEDE2000, chroma error and colourfulness."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -14,7 +15,7 @@ from transforms.metrics.pair import Pair, Region, regions, with_whole
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 # Pixels worked on at a time: some fifty arrays of them fit into the processor's cache.
-_PIXELS = 1 << 14
+_PIXELS = 1 << 15
 # A percentile is that of differences rounded to so small a part of 1.
 _LEVELS = 1024
 _TINY = 1e-30
@@ -86,11 +87,9 @@ def ciede2000_of_lab(one: Planes, two: Planes) -> np.ndarray:
 
     length = kind(1) / (np.sqrt(x * x + y * y) + kind(_TINY))
     cos, sin = x * length, y * length
-    cos2, sin2 = kind(2) * cos * cos - kind(1), kind(2) * cos * sin
-    t = kind(1) - _turned(cos, sin, 0.17, 30)
-    t += kind(0.24) * cos2
-    t += _turned(cos * (kind(2) * cos2 - kind(1)), sin * (kind(2) * cos2 + kind(1)), 0.32, -6)
-    t -= _turned(kind(2) * cos2 * cos2 - kind(1), kind(2) * sin2 * cos2, 0.20, 63)
+    t = _polynomial(cos, _T_OF_SINE)
+    t *= sin
+    t += _polynomial(cos, _T)
 
     middle = (lightness1 + lightness2) * kind(0.5) - kind(50)
     middle *= middle
@@ -100,7 +99,7 @@ def ciede2000_of_lab(one: Planes, two: Planes) -> np.ndarray:
     weighted = kind(0.015) * chroma
     hue /= kind(1) + weighted * t
     saturation = (chroma2 - chroma1) / (kind(1) + kind(3) * weighted)
-    rotation = _rotation(_turned(cos, sin, 1, 275)) * _near_gray(chroma)
+    rotation = _rotation(kind(_cos(275)) * cos + kind(_sin(275)) * sin) * _near_gray(chroma)
     squared = lightness * lightness + saturation * saturation + hue * hue
     squared -= kind(2) * rotation * saturation * hue
     return np.sqrt(np.maximum(squared, 0))
@@ -114,29 +113,53 @@ def _near_gray(chroma: np.ndarray) -> np.ndarray:
     return np.sqrt(seventh / (seventh + chroma.dtype.type(1)))
 
 
-def _turned(cos: np.ndarray, sin: np.ndarray, factor: float, degrees: float) -> np.ndarray:
-    """Give factor * cos(angle - degrees) of an angle by its cosine and sine."""
-    at = np.deg2rad(degrees)
-    kind = cos.dtype.type
-    return kind(factor * np.cos(at)) * cos + kind(factor * np.sin(at)) * sin
+def _cos(degrees: float) -> float:
+    return math.cos(math.radians(degrees))
+
+
+def _sin(degrees: float) -> float:
+    return math.sin(math.radians(degrees))
+
+
+# T of a mean hue is the first polynomial in its cosine, and its sine times the second: equation 15
+# with the cosines of 2h, 3h and 4h, and the sines of 3h and 4h, written out.
+_T = (
+    1 - 0.24 - 0.20 * _cos(63),
+    -0.17 * _cos(30) - 0.32 * 3 * _cos(6),
+    0.24 * 2 + 0.20 * 8 * _cos(63),
+    0.32 * 4 * _cos(6),
+    -0.20 * 8 * _cos(63),
+)
+_T_OF_SINE = (
+    -0.17 * _sin(30) + 0.32 * _sin(6),
+    0.20 * 4 * _sin(63),
+    -0.32 * 4 * _sin(6),
+    -0.20 * 8 * _sin(63),
+)
+
+
+def _polynomial(x: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    """Give the sum of factors[n] * x**n."""
+    kind = x.dtype.type
+    total = x * kind(factors[-1])
+    for factor in factors[-2:0:-1]:
+        total += kind(factor)
+        total *= x
+    total += kind(factors[0])
+    return total
 
 
 # Taylor's series of arccos(1 - w)**2 about w = 0, from w upwards; 25 degrees are its unit. Where it
 # is cut off to be seen, next to nothing of the rotation is left: CIEDE2000 is right to 5 in 10**6.
-_SERIES = [
-    2 * 2**n / (n**2 * binomial) / np.deg2rad(25) ** 2
-    for n, binomial in enumerate((2, 6, 20, 70, 252, 924, 3432, 12870, 48620, 184756), start=1)
+_SERIES = [0.0] + [
+    2 * 2**n / (n**2 * math.comb(2 * n, n)) / math.radians(25) ** 2 for n in range(1, 11)
 ]
 
 
 def _rotation(cos: np.ndarray) -> np.ndarray:
     """Give sin(2 * 30 degrees * exp(-((h - 275) / 25)**2)) by the cosine of h - 275 degrees."""
     kind = cos.dtype.type
-    w = kind(1) - cos
-    squared = w * kind(_SERIES[-1])
-    for factor in _SERIES[-2::-1]:
-        squared += kind(factor)
-        squared *= w
+    squared = _polynomial(kind(1) - cos, _SERIES)
     return np.sin(kind(np.pi / 3) * np.exp(-squared))
 
 

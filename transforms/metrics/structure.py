@@ -235,6 +235,8 @@ def _half_size(pair: Pair) -> Iterator[_Rows]:
         rows = _joined(odd, (_luma(image), _luma(reference)))
         even = len(rows[0]) // 2 * 2
         odd = rows[0][even:], rows[1][even:]
+        if not even:  # the last row of all, or one of a very wide image
+            continue
         half = _halved_dark(rows[0][:even]), _halved_dark(rows[1][:even])
         half = _joined(border or _black(half), half)
         border = half[0][-2:], half[1][-2:]
