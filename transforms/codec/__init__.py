@@ -206,9 +206,7 @@ def encode_pages(
         CodecError: the format cannot hold them.
     """
     name = name or pages[0].form.format
-    known = FORMATS.get(name)
-    if known is None:
-        raise CodecError(f"{name} is not written; choose an --image_format")
+    known = _format(name)
     if any(page.pixels.dtype != np.uint8 for page in pages) and not known.deep:
         raise CodecError(f"{name} cannot hold 16 bits; choose another --image_format")
     if any(page.alpha is not None for page in pages) and not known.alpha:
@@ -231,6 +229,12 @@ def encode_pages(
     return data
 
 
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise CodecError(f"{name} is not written; choose an --image_format")
+    return FORMATS[name]
+
+
 def own_colours(
     form: Form,
     result: np.ndarray,
@@ -251,7 +255,7 @@ def own_colours(
         Form and samples for `encode`.
     """
     space = form.space or form.space_of(before)
-    if native is not None and space not in FORMATS[name or form.format].spaces:
+    if native is not None and space not in _format(name or form.format).spaces:
         return replace(form, icc=profiles.of_working(result, form.icc), space=None), result
     samples, icc = profiles.native(result, before, native, form.icc, space)
     return replace(form, icc=icc, space=None if samples is result else space), samples
