@@ -49,6 +49,8 @@ def test_long_names_are_cut_and_told_apart():
 )
 @example("..")
 @example("\udcff/..")
+@example("\ud800")
+@example("\ud800" * 300)
 @example("é" * 250)
 def test_no_name_leads_out(name):
     path = safe_path(name)

@@ -460,9 +460,11 @@ def test_shards_go_to_a_store_and_come_back(store, job_here, tmp_path, kind, cap
         assert run("convert", job_here / "archive", output, "--output_format", kind).code == 0
 
     there("first")
-    sent = enumerate(verb in ("PUT", "POST") for verb, *_ in store.proxy.seen)
-    # The first two files are the ledger's: the job and its plan.
-    _, _, shard, *_ = (number for number, writes in sent if writes)
+    shard = next(
+        number
+        for number, (verb, path, _) in enumerate(store.proxy.seen)
+        if verb in ("PUT", "POST") and "shards" in path
+    )
     store.proxy.fail(*[PASS] * shard, 503)
     there(kind)
     assert "storage: 1 calls were tried again" in caplog.text

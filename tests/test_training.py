@@ -100,7 +100,8 @@ def test_a_network_trains_exports_and_runs(name, album, digits, tmp_path):
     some.mkdir()
     for path in sorted(archive.iterdir())[:2]:
         (some / path.name).write_bytes(path.read_bytes())
-    precisely = ["--model", target, "--precision", "float32"]
+    # So short a training makes results that a guard may hold back.
+    precisely = ["--model", target, "--precision", "float32", "--guard", "none"]
     found = jobs.run("evaluate", some, tmp_path / "scored", *precisely, "--recipe", recipe).summary
     assert found["restored"] == found["planned"] == 2
     assert found["metrics"]["psnr_rgb_restored"]["count"] == 2

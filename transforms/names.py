@@ -9,15 +9,17 @@ import re
 _LONGEST_PART = 200  # bytes; file systems take 255, and extensions are added
 _LONGEST = 1000
 
-# Control characters, backslashes, and the colon of a drive letter.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|(?<=^[A-Za-z]):")
+# Control characters, backslashes, the colon of a drive letter, and halves of surrogate pairs, which
+# no file system takes but for those that stand for bytes.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udc7f\udd00-\udfff]|(?<=^[A-Za-z]):")
 
 
 def safe_path(name: str) -> str:
     """Make a relative path, with forward slashes, of a name that a shard gives an image.
 
     A name that can be used is left as it is. Of others, what is unsafe is written as %XX: control
-    characters, backslashes, the colon of a drive letter, and the parts "", "." and "..". A part
+    characters, backslashes, the colon of a drive letter, what is no text and no bytes either, and
+    the parts "", "." and "..". A part
     that is too long for file systems is cut, and ends in a digest of the whole.
     """
     parts = [_safe_part(part) for part in name.split("/")]
@@ -36,7 +38,7 @@ def _safe_part(part: str) -> str:
 
 def _cut(part: str, whole: str) -> str:
     """Shorten a part, keeping its extension and what tells it from others."""
-    digest = hashlib.sha256(_bytes(whole)).hexdigest()[:16]
+    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     stem, _, extension = part.rpartition(".")
     ending = f"~{digest}" + (f".{extension}" if stem and len(_bytes(extension)) <= 16 else "")
     room = _LONGEST_PART - len(ending)
