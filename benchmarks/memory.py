@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 INTERVAL = 0.1
-WORKER = "sdk_worker_main"
+WORKER = "pipeline.worker"
 FEW, MANY = 50, 500
 
 

@@ -263,10 +263,10 @@ def _train(
     FileSystems.set_options(beam_options.make(args, own))
     args.said = beam_options.without_beams(argv, command, own)
     with _stderr_of_libraries():
-        from models.saved_model import import_tensorflow
-
-        import_tensorflow().constant(0)  # now, before Keras does
         from pipeline.training import StoppedError, TrainingError, train
+        from pipeline.training_setup import start_tensorflow
+
+        start_tensorflow(args.threads)  # now, before Keras does, and says what it says
 
     try:
         train(args)

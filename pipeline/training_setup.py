@@ -125,6 +125,26 @@ def check_loss(setup: Setup, built: Built, said: str | None) -> None:
         raise TrainingError(f"--loss {setup.loss} is not for {built.model.name}: {reason}")
 
 
+def start_tensorflow(threads: int | None) -> None:
+    """Start TensorFlow for a training, which is done once in a process.
+
+    Args:
+        threads: of each operation; None for one per core.
+
+    Raises:
+        RuntimeError: it has started.
+    """
+    from models.saved_model import import_tensorflow
+
+    tf = import_tensorflow()
+    tf.config.threading.set_intra_op_parallelism_threads(threads or cores())
+    # Where a tensor has three gradients, TensorFlow adds first to the one whose memory is free by
+    # then, which is chance among operations that run side by side: a resumed training would end
+    # with other weights. One at a time, each on all threads, is no slower.
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.constant(0)
+
+
 def prepare(setup: Setup, args: Namespace) -> None:
     """Seed everything, and set how Keras' backend computes."""
     keras.utils.set_random_seed(args.seed)
@@ -133,14 +153,10 @@ def prepare(setup: Setup, args: Namespace) -> None:
             "mixed_bfloat16" if setup.precision == "bfloat16" else "float32"
         )
         return
+    with suppress(RuntimeError):  # TensorFlow has started: the first in the process decided
+        start_tensorflow(args.threads)
     import tensorflow as tf
 
-    with suppress(RuntimeError):  # TensorFlow has started: the first in the process decided
-        tf.config.threading.set_intra_op_parallelism_threads(args.threads or cores())
-        # Where a tensor has three gradients, TensorFlow adds first to the one whose memory is free
-        # by then, which is chance among operations that run side by side: a resumed training would
-        # end with other weights. One at a time, each on all threads, is no slower.
-        tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
     tf.config.optimizer.set_experimental_options(
         {"auto_mixed_precision_onednn_bfloat16": setup.precision == "bfloat16"}

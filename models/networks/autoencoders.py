@@ -72,12 +72,15 @@ class Sampling(keras.layers.Layer):
     def call(self, mean, log_variance, training=False):
         """Give the mean, with noise of the variance while training."""
         log_variance = ops.clip(log_variance, -10.0, 10.0)
-        divergence = 0.5 * (ops.exp(log_variance) + mean * mean - 1.0 - log_variance)
+        # Written so that no tensor has more than two gradients: of three, TensorFlow adds first to
+        # the one whose memory is free by then, and the last bit is chance.
+        deviation = ops.exp(0.5 * log_variance)
+        divergence = 0.5 * (ops.square(deviation) + ops.square(mean) - 1.0 - log_variance)
         self.add_loss(self.weight * ops.mean(divergence))
         if not training:
             return mean
         noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
-        return mean + ops.exp(0.5 * log_variance) * noise
+        return mean + deviation * noise
 
     def get_config(self) -> dict:
         """Give what the layer was made with."""
