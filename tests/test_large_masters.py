@@ -4,7 +4,9 @@ import errno
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -122,27 +124,36 @@ def highest_private_memory() -> Iterator[list[int]]:
         watcher.join()
 
 
-def test_a_master_is_colorized_without_a_copy_of_it_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(scratch, "LIMIT", 1 << 20)
-    monkeypatch.setattr(colour, "_STRIP", 1 << 14)
+def colorize_and_watch(folder: Path) -> tuple[list[int], int]:
+    """Colorize a 48-bit master stage by stage; give private memory while that went on, and the
+    bytes of its pixels.
+    """
+    scratch.LIMIT = 1 << 20
+    colour._STRIP = 1 << 14
     pixels = np.tile(sixteen(small()), (30, 40, 1))
     chroma = np.full((8, 8, 2), 20, np.float32)
 
     def colorized(name: str, pixels: np.ndarray) -> list[int]:
-        path = str(tmp_path / name)
+        path = str(folder / name)
         tifffile.imwrite(path, pixels, photometric="rgb", byteorder=">")
         with highest_private_memory() as seen:
             master = scratch.gathered(storage.chunks(path), pixels.nbytes)
             decoded = codec.decode(master)
             result = colour.join_chroma(decoded.pixels, chroma)
-            storage.write(path, codec.encode(decoded.form, result), str(tmp_path))
+            storage.write(path, codec.encode(decoded.form, result), str(folder))
         assert np.array_equal(tifffile.imread(path), result)
         return seen
 
     colorized("small.tif", pixels[:96])  # what all of it needs to be loaded once
-    seen = colorized("large.tif", pixels)
+    return colorized("large.tif", pixels), pixels.nbytes
+
+
+def test_a_master_is_colorized_without_a_copy_of_it_in_memory(tmp_path):
+    # In a process of its own: here, servers and models of other tests take and leave memory.
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        seen, size = pool.submit(colorize_and_watch, tmp_path).result()
     assert len(seen) > 20
-    assert max(seen) < pixels.nbytes / 3, "there was a copy of it"
+    assert max(seen) < size / 3, "there was a copy of it"
 
 
 def test_where_the_disk_is_full_the_large_image_fails_alone_and_says_why(
