@@ -6,6 +6,8 @@ import shlex
 import shutil
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -28,7 +30,7 @@ from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline import graph
-from pipeline.job import JobCrashedError, JobError
+from pipeline.job import ExitCode, JobCrashedError, JobError
 from pipeline.options import Job
 from transforms import storage
 
@@ -74,21 +76,67 @@ def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
     folder = Path(tempfile.mkdtemp(prefix="heliograph-"))
     chatter = folder / "workers.log"
     # Beam's own multi_processing mode breaks on a path of Python with a space in it. exec leaves
-    # no shell between the runner and its worker.
+    # no shell between the runner and its worker, so that $$ is the worker's number.
     command = (
-        f"exec {shlex.quote(sys.executable)} -m pipeline.worker 2>>{shlex.quote(str(chatter))}"
+        f"touch {shlex.quote(str(folder))}/$$; exec {shlex.quote(sys.executable)} "
+        f"-m pipeline.worker {shlex.quote(str(folder))} 2>>{shlex.quote(str(chatter))}"
     )
     try:
-        yield FnApiRunner(
-            SubprocessSDKEnvironment.from_command_string(command),
-            provision_info=_provision(options),
-        )
+        with _watched(folder, chatter):
+            yield FnApiRunner(
+                SubprocessSDKEnvironment.from_command_string(command),
+                provision_info=_provision(options),
+            )
     except Exception as error:
         said = chatter.read_text(errors="replace") if chatter.exists() else ""
         log.debug("the workers said:\n%s", said)
         raise JobCrashedError(_obituary(error, said)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+# Seconds that a job has to end by itself once a worker has died.
+_GRACE = 20.0
+
+
+@contextmanager
+def _watched(folder: Path, chatter: Path) -> Iterator[None]:
+    """End this process if a worker dies and the runner does not notice: it waits for ever for one
+    that was killed between two of its calls.
+
+    Args:
+        folder: holds a file for each worker that has not ended by itself, named by its number.
+        chatter: what they have said.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        died = None
+        while not ended.wait(1.0):
+            if not any(_is_gone(path) for path in folder.glob("[0-9]*")):
+                continue
+            died = died or time.monotonic()
+            if time.monotonic() - died > _GRACE:
+                said = chatter.read_text(errors="replace") if chatter.exists() else ""
+                log.error("%s", _obituary(RuntimeError("Channel closed"), said))
+                shutil.rmtree(folder, ignore_errors=True)
+                os._exit(ExitCode.CRASHED)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        os.kill(int(path.name), 0)
+    except ProcessLookupError:
+        return path.exists()
+    return False
 
 
 # Beam's options that storage goes by.

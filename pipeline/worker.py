@@ -1,6 +1,8 @@
 """A worker process of the local runner: Beam's own, that dies with the job that started it.
 
-python -m pipeline.worker
+python -m pipeline.worker FOLDER
+
+FOLDER holds a file of the process's number, which goes when the worker ends by itself.
 """
 
 import os
@@ -8,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 from apache_beam.runners.worker import sdk_worker_main
 
@@ -26,7 +29,8 @@ def main() -> None:
     # Ctrl-C goes to all processes of a terminal; workers are to finish what they are at.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    sdk_worker_main.main(sys.argv)
+    sdk_worker_main.main(sys.argv[:1])
+    (Path(sys.argv[1]) / str(os.getpid())).unlink(missing_ok=True)  # ended, and was not ended
 
 
 if __name__ == "__main__":
