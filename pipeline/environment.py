@@ -55,6 +55,13 @@ def environment(runner: str | None, operator: str | None) -> dict[str, Any]:
     }
 
 
+def cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def moment(seconds: float) -> str:
     """Write a time in seconds since 1970 as ISO 8601 has it, in UTC, with milliseconds."""
     whole, thousandths = divmod(round(seconds * 1000), 1000)

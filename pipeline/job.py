@@ -18,6 +18,7 @@ from models.description import flag
 from models.saved_model import digest, resolve_precision
 from pipeline import packages
 from pipeline.archive import archive_root
+from pipeline.environment import cores
 from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, SHARD_SIZE, Job
 from pipeline.packages import bag, iiif
 from pipeline.plan import Budget
@@ -151,7 +152,7 @@ def make_job(args: argparse.Namespace) -> Job:
         columns=columns,
         max_pixels=max_pixels,
         budget=budget,
-        workers=args.workers or _cores(),
+        workers=args.workers or cores(),
         overwrite=args.overwrite,
         retry=tuple(getattr(args, "retry", None) or ()),
         only=tuple(getattr(args, "only", None) or ()),
@@ -232,13 +233,6 @@ def _digest(facts: dict[str, Any]) -> str:
     """Give the SHA-256 of what decides the derivatives, which a model's folder name does not."""
     deciding = {name: fact for name, fact in facts.items() if name != "model"}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-
-
-def _cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _model_facts(served: Served, args: argparse.Namespace) -> dict[str, Any]:

@@ -57,10 +57,9 @@ def run(job: Job, options: PipelineOptions) -> Result:
     """
     ledger = Ledger(job.output)
     try:
-        _may_write(ledger, job)
+        replacing = _may_write(ledger, job)
         found = _find(job)
         if job.dry_run:
-            replacing = _may_write(ledger, job)
             return _tell_plan(ledger, _prepare(ledger, job, found, replacing=replacing))
         # The whole output, not just the payload of a bag; and nothing is written before it is held.
         with Lock(job.packaging.root):

@@ -23,6 +23,7 @@ from models.optimizers import Schedule, make_optimizer
 from pipeline import checkpoint, training_result
 from pipeline.archive import ArchiveError
 from pipeline.checkpoint import CheckpointError, Progress
+from pipeline.environment import cores
 from pipeline.examples import Inputs, Sampler, WorkerError, batches
 from pipeline.training_log import TrainingLog
 from pipeline.training_setup import (
@@ -34,7 +35,6 @@ from pipeline.training_setup import (
     check,
     check_loss,
     clear_work,
-    cores,
     facts_of,
     find_images,
     open_work,

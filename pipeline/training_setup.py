@@ -17,6 +17,7 @@ from models.losses import SSIM_WINDOW, parse_loss
 from models.networks.table import NETWORKS, Built, Choices, Network
 from models.saved_model import resolve_precision
 from pipeline.archive import find_sources
+from pipeline.environment import cores
 from pipeline.examples import AUGMENTATIONS, ZOOM, Example, Sampler, gather, split
 from transforms.recipe import Recipe, parse_recipe
 from transforms.shards import Columns
@@ -308,10 +309,3 @@ def _augment(said: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
             f"--augment knows {', '.join(known)}, joined by commas, or none; not {unknown[0]!r}"
         )
     return names
-
-
-def cores() -> int:
-    """Give how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

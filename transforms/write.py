@@ -87,10 +87,9 @@ def encode_record(record: Record, encoding: Encoding, signer: Signer | None = No
     if record.page > 1:  # in a file of its own
         assert known is not None, "the master's own format holds all pages"
         name = record.mirror + codec.FORMATS[known].extensions[0]
-    pages = (record, *record.further)
     warnings = list(record.warnings)
     data = codec.encode_pages(
-        [_page(page, encoding, warnings) for page in pages],
+        [_page(page, encoding, warnings) for page in (record, *record.further)],
         name=known,
         quality=encoding.quality,
         warnings=warnings,
