@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from heliograph import __version__
-from pipeline.options import RECIPE_COMMANDS, VERIFY, add_options, with_pairs_joined
+from pipeline.contract_options import with_pairs_joined
+from pipeline.options import RECIPE_COMMANDS, VERIFY, add_options
 from pipeline.training_options import TRAIN, TRAINING_OPTIONS
 
 log = logging.getLogger("heliograph")

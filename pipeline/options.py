@@ -4,11 +4,12 @@ Neither Beam nor TensorFlow is imported here, so that `heliograph --help` answer
 """
 
 import argparse
-import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.contract_options import CONTRACT, MODEL, SAID
+from pipeline.option import Option, option, some_of, web_address, whole
 from transforms.metadata.provenance import SOURCE_TYPES
 
 if TYPE_CHECKING:
@@ -107,90 +108,13 @@ class Job:
     dry_run: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One command-line option: its flags, what argparse needs to know, and its commands."""
-
-    flags: tuple[str, ...]
-    commands: frozenset[str]
-    settings: Mapping[str, Any]
-
-    @property
-    def metavar(self) -> str:
-        """What stands for its value in the help."""
-        return self.settings.get("metavar", "")
-
-    @property
-    def name(self) -> str:
-        """The attribute that holds its value."""
-        return self.flags[0].removeprefix("--")
-
-
 _ALL = ("restore", "evaluate", "degrade", "convert", "demo")
 _ARCHIVES = ("restore", "evaluate", "degrade", "convert")
-_MODEL = ("restore", "evaluate", "demo")
-_CONTRACT = (*_MODEL, "models")
 RECIPE_COMMANDS = ("evaluate", "degrade")
 
 
 def _option(*flags: str, commands: Iterable[str] = _ALL, **settings: Any) -> Option:
-    return Option(flags, frozenset(commands), settings)
-
-
-def whole(least: int, most: int | None = None):
-    """Make an argparse type for whole numbers in a range, ends included."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least or (most is not None and value > most):
-            to = f" to {most}" if most is not None else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}{to}")
-        return value
-
-    return parse
-
-
-def number(least: float, most: float = float("inf")):
-    """Make an argparse type for numbers in a range, ends included."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most or value == float("inf"):
-            to = f" to {most:g}" if most < float("inf") else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g}{to}")
-        return value
-
-    return parse
-
-
-def some_of(*choices: str):
-    """Make an argparse type for some of several names, joined by commas."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(text.split(",")))
-        if unknown := [name for name in names if name not in choices]:
-            raise argparse.ArgumentTypeError(
-                f"{unknown[0]!r} is none of {', '.join(choices)}; join several by commas"
-            )
-        return names
-
-    return parse
-
-
-def web_address(text: str) -> str:
-    """Parse an address that others can be made of by adding to it; without a slash at its end."""
-    parts = urllib.parse.urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not an address such as https://archive.example/restored"
-        )
-    return text.rstrip("/")
+    return option(*flags, commands=commands, **settings)
 
 
 # Most images of a batch, where nothing is said: of files, and of an output's shard.
@@ -199,77 +123,6 @@ BATCH_SIZE, SHARD_SIZE = 32, 1000
 FOLDER = "folder"
 CONTAINERS = (FOLDER, "tfrecord", "webdataset", "parquet")
 
-
-def _said(*flags: str, **settings: Any) -> Option:
-    """Make an option that says a field of the model's contract: see `models.description`."""
-    return _option(*flags, commands=_CONTRACT, **settings)
-
-
-# The options that say fields of a contract, by the field.
-SAID: Mapping[str, Option] = {
-    "signature": _said("--signature", metavar="KEY", help="which signature of the model to serve"),
-    "image_input": _said("--image_input", metavar="NAME", help="input that takes the image"),
-    "image_output": _said("--image_output", metavar="NAME", help="output that is the image"),
-    "mask_input": _said(
-        "--mask_input", metavar="NAME", help="input that takes the mask of missing pixels"
-    ),
-    "mask_values": _said(
-        "--mask_values",
-        metavar="THERE,MISSING",
-        help="values in the mask of a pixel that is there and of one that is missing, such as 0,1",
-    ),
-    "mask_fill": _said(
-        "--mask_fill",
-        metavar="VALUE",
-        help="value of missing pixels in the image, in its range (default: as they are)",
-    ),
-    "layout": _said(
-        "--layout", choices=("NHWC", "NCHW"), help="whether the model's channels are last or first"
-    ),
-    "input_space": _said(
-        "--input_space", choices=("RGB", "gray", "L"), help="colour space of the model's input"
-    ),
-    "output_space": _said(
-        "--output_space", choices=("RGB", "gray", "ab"), help="colour space of its output"
-    ),
-    "input_range": _said(
-        "--input_range",
-        metavar="LOW,HIGH",
-        help="values of black and white in the input, such as 0,1 or -1,1 or 0,255; of L, of L* 0 "
-        "and 100",
-    ),
-    "output_range": _said(
-        "--output_range",
-        metavar="LOW,HIGH",
-        help="the same of the output; of ab, of -128 and 128, such as -128/110,128/110",
-    ),
-    "output": _said(
-        "--output_kind",
-        choices=("image", "residual"),
-        help="whether the output is the image, or what to add to the input",
-    ),
-    "keep_luminance": _said(
-        "--keep_luminance",
-        action="store_true",
-        default=None,
-        help="take only the chroma of an RGB output, and join it to the master's own luminance",
-    ),
-    "size": _said(
-        "--size", metavar="HEIGHT,WIDTH", help="the only size that the model takes, if it has one"
-    ),
-    "multiple": _said(
-        "--size_multiple",
-        type=whole(1),
-        metavar="N",
-        help="height and width must be multiples of this",
-    ),
-    "margin": _said(
-        "--margin",
-        type=whole(0),
-        metavar="PIXELS",
-        help="how far from an edge of its input the model's output is untouched by it (default: 0)",
-    ),
-}
 
 PACKAGES = ("bagit", "iiif", "premis")
 # What `python -m http.server` serves the folder by in which it is started.
@@ -280,21 +133,21 @@ SHARDS = ("tfrecord", "webdataset", "zip", "parquet", "idx", "npy", "npz", "list
 OPTIONS: tuple[Option, ...] = (
     _option(
         "--model",
-        commands=_MODEL,
+        commands=MODEL,
         default="denoise",
         help="name of a shipped model (see `heliograph models`), or path of a SavedModel or .keras "
         "file (default: %(default)s)",
     ),
     _option(
         "--contract",
-        commands=_CONTRACT,
+        commands=CONTRACT,
         metavar="FILE",
         help="JSON file that says what a SavedModel takes and gives, if it does not say so itself",
     ),
     *SAID.values(),
     _option(
         "--trust_model",
-        commands=_CONTRACT,
+        commands=CONTRACT,
         action="store_true",
         help="load a SavedModel even if its graph could touch files, the network or Python",
     ),
@@ -307,7 +160,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--precision",
-        commands=_MODEL,
+        commands=MODEL,
         choices=("auto", "float32", "bfloat16"),
         default="auto",
         help="arithmetic of the model; auto is bfloat16 where this processor has it, "
@@ -315,7 +168,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--tile",
-        commands=_MODEL,
+        commands=MODEL,
         type=whole(32),
         default=640,
         metavar="PIXELS",
@@ -324,7 +177,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--threads",
-        commands=_MODEL,
+        commands=MODEL,
         type=whole(1),
         default=1,
         help="TensorFlow threads of each worker process (default: %(default)s)",
@@ -345,7 +198,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--guard",
-        commands=_MODEL,
+        commands=MODEL,
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -556,23 +409,6 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
-def said_of_contract(args: argparse.Namespace) -> dict[str, Any]:
-    """Give what was said of the model's contract, by its fields; None is not said."""
-    return {field: getattr(args, option.name, None) for field, option in SAID.items()}
-
-
-def with_pairs_joined(argv: Iterable[str]) -> list[str]:
-    """Join `--input_range -1,1` to `--input_range=-1,1`: argparse takes -1,1 for an option."""
-    pairs = {flag for option in SAID.values() for flag in option.flags if "," in option.metavar}
-    result: list[str] = []
-    for argument in argv:
-        if result and result[-1] in pairs:
-            result[-1] += f"={argument}"
-        else:
-            result.append(argument)
-    return result
-
-
 def add_options(
     parser: argparse.ArgumentParser, command: str, options: Iterable[Option] = OPTIONS
 ) -> None:
@@ -582,7 +418,7 @@ def add_options(
         "where neither its contract nor its signature tells, or to say otherwise;\n"
         "`heliograph models PATH` takes the same and prints what comes of it",
     )
-    for option in options:
-        if command in option.commands:
-            group = said if option in SAID.values() else parser
-            group.add_argument(*option.flags, dest=option.name, **option.settings)
+    for one in options:
+        if command in one.commands:
+            group = said if one in SAID.values() else parser
+            group.add_argument(*one.flags, dest=one.name, **one.settings)

@@ -14,7 +14,7 @@ from models.description import Description, describe
 from models.keras_file import export_keras_file, is_keras_file
 from models.safety import require_safe
 from models.saved_model import digest, locate
-from pipeline.options import SAID, said_of_contract
+from pipeline.contract_options import SAID, said_of_contract
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ Neither Keras nor TensorFlow is imported here, so that `heliograph train --help`
 
 from typing import Any
 
-from pipeline.options import OPTIONS, Option, number, whole
+from pipeline.option import Option, number, whole
+from pipeline.options import OPTIONS
 
 TRAIN = "train"
 
