@@ -29,7 +29,7 @@ demo: setup ## damage, restore and score sample photographs; look at heliograph-
 	$(BIN)/heliograph demo
 
 test: setup ## run the tests, a process per core
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 torture: setup ## the long forms of tests: many kills
 	HELIOGRAPH_KILLS=25 HELIOGRAPH_CRASH_IMAGES=300 $(BIN)/python -m pytest -s tests/test_crash.py

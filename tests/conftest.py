@@ -15,6 +15,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 Run = Callable[..., subprocess.CompletedProcess]
 
+# Files that take longest go first, since a file is one process's: what is left in the end is short.
+_LONG = (
+    "test_training.py",
+    "test_job.py",
+    "test_degradations.py",
+    "test_object_stores.py",
+    "test_convert.py",
+    "test_foreign_models.py",
+    "test_crash.py",
+    "test_networks.py",
+    "test_stains.py",
+    "test_resume.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(_LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
