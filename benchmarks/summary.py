@@ -1,9 +1,10 @@
 """Time how a summary is made of a ledger of many rows, and measure its memory.
 
-    python benchmarks/summary.py [--rows N ...] [--batch N] [--folder PATH] [--beam]
+    python benchmarks/summary.py [--rows N ...] [--batch N] [--folder PATH] [--restore] [--beam]
 
-A ledger is written of commit records as `evaluate` leaves them, 32 rows each of about 2 kB: paths,
-digests, scores of the default set before and after, values of guards; 1 row in 1,000 has failed. A
+A ledger is written of commit records as `evaluate` leaves them, 32 rows each of 1.8 kB (as
+`restore` does, of 1.3 kB, with --restore): paths, digests, scores of the default set, values of
+guards; 1 row in 1,000 has failed. A
 process of its own makes metrics.parquet, failures.jsonl and summary.json of it, as it is done in
 one process by `summarise`, or with --beam by the graph's `Summarise` on Beam's FnApiRunner with two
 worker processes. Peak memory is the kernel's, of the largest process.
@@ -29,23 +30,24 @@ RECIPES = [
     f"{name}:{said}" for name, said in (("gaussian_noise", "sigma=25"), ("jpeg", "quality=15"))
 ]
 MARK = "@digit"
-STATES = ("degraded", "restored", "gain")
 
 
-def row_of(number: int, rng: random.Random) -> dict:
-    """Make a row as `evaluate` leaves one."""
+def row_of(number: int, rng: random.Random, *, restore: bool) -> dict:
+    """Make a row as `evaluate` leaves one, or `restore`."""
     key = f"box {number % 40:03}/folder {number % 1000:04}/scan {number:08}.tif"
     digests = [f"{rng.getrandbits(256):064x}" for _ in range(2)]
     failed = number % 1000 == 999
+    compared = (("mse", 0.01), ("psnr_rgb", 40.0), ("ssim", 1.0))
+    alone = (("colourfulness", 60.0), ("saturation", 1.0), ("contrast", 0.3))
     scores = {
         f"{metric}_{state}": scale * rng.random()
-        for metric, scale in (("mse", 0.01), ("psnr_rgb", 40.0), ("ssim", 1.0))
-        for state in STATES
+        for metric, scale in (() if restore else compared)
+        for state in ("degraded", "restored", "gain")
     }
     scores |= {
         f"{metric}_{state}": scale * rng.random()
-        for metric, scale in (("colourfulness", 60.0), ("saturation", 1.0), ("contrast", 0.3))
-        for state in ("original", "degraded", "restored")
+        for metric, scale in alone
+        for state in ("original", *(() if restore else ("degraded",)), "restored")
     }
     row = {
         "key": key,
@@ -66,7 +68,7 @@ def row_of(number: int, rng: random.Random) -> dict:
         "dpi_x": 300.0,
         "dpi_y": 300.0,
         "conversions": [],
-        "recipe": RECIPES[number % len(RECIPES)],
+        "recipe": None if restore else RECIPES[number % len(RECIPES)],
         "tiles_down": 1,
         "tiles_across": 1,
         "mask": None,
@@ -92,7 +94,7 @@ def row_of(number: int, rng: random.Random) -> dict:
     return row
 
 
-def write_ledger(output: Path, rows: int, batch: int) -> int:
+def write_ledger(output: Path, rows: int, batch: int, *, restore: bool = False) -> int:
     """Write the ledger of a job of so many rows, and give its bytes."""
     from pipeline.ledger import Ledger
 
@@ -104,7 +106,11 @@ def write_ledger(output: Path, rows: int, batch: int) -> int:
     # Rows repeat but for what names them and digits of digests and scores, so that writing them
     # takes no longer than reading.
     templates = [
-        re.sub(r"(?<=[0-9a-f]{6})[0-9]{6}(?=[0-9a-f]{2})", MARK, json.dumps(row_of(number, rng)))
+        re.sub(
+            r"(?<=[0-9a-f]{6})[0-9]{6}(?=[0-9a-f]{2})",
+            MARK,
+            json.dumps(row_of(number, rng, restore=restore)),
+        )
         for number in range(1000)
     ]
     written = 0
@@ -186,12 +192,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--batch", type=int, default=32, help="rows of a commit record")
     parser.add_argument("--folder", help="where the ledgers are written; a temporary one")
+    parser.add_argument("--restore", action="store_true", help="rows of restore, not evaluate")
     parser.add_argument("--beam", action="store_true", help="with the graph's transform")
     args = parser.parse_args()
     missed = False
     for rows in args.rows:
         with tempfile.TemporaryDirectory(prefix="heliograph-", dir=args.folder) as folder:
-            size = write_ledger(Path(folder), rows, args.batch)
+            size = write_ledger(Path(folder), rows, args.batch, restore=args.restore)
             seconds, cpu, peak = timed(Path(folder), use_beam=args.beam)
             results = {
                 name: (Path(folder) / name).stat().st_size / 1e6

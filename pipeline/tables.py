@@ -52,7 +52,10 @@ def _transposed(rows: Sequence[Row]) -> Iterable[tuple[Any, ...]]:
 
 def order_of(row: Row) -> bytes:
     """Give what rows are sorted by: key, then page, recipe and model. It names a row, too."""
-    parts = (row["key"], f"{row['page']:09}", row["recipe"] or "", row.get("model") or "")
+    parts = (
+        *(row["key"], f"{row['page']:09}", row["recipe"] or "", row.get("model") or ""),
+        row["derivative"] or "",  # recipes that were drawn may be the same
+    )
     # UTF-8 is in the order of code points; a name that is no text keeps its place among them.
     return "\0".join(parts).encode("utf-8", "surrogatepass")
 
