@@ -1,6 +1,7 @@
 """What archives hold: image files, the images of shards, and what lists name."""
 
 import itertools
+import logging
 import os
 import posixpath
 from collections import Counter
@@ -8,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from pipeline import generations
 from pipeline.earlier import UNKNOWN, find_derivatives
 from pipeline.packages.bag import results_in
 from transforms import codec, storage
@@ -25,6 +27,8 @@ from transforms.shards import (
     targets,
 )
 from transforms.shards.shard import ShardError, ShardFormat
+
+log = logging.getLogger("heliograph")
 
 
 class ArchiveError(ValueError):
@@ -158,6 +162,13 @@ def _is_glob(archive: str) -> bool:
 def _found_in(archive: str, kind: str | None, columns: Columns) -> _Found:
     root = archive_root(archive)
     if not _is_glob(archive) and (results := results_in(root)) is not None:
+        if others := generations.names(root) if storage.is_local(root) else ():
+            log.warning(
+                "%s holds results of several jobs: its own are read, and not its generations %s; "
+                "name one as the archive to read it instead",
+                root,
+                ", ".join(storage.join(root, generations.GENERATIONS, name) for name in others),
+            )
         return _Found(root, results=results)
     root, files = _list(archive)
     if not files:

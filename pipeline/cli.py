@@ -205,7 +205,7 @@ def _job(
         return job.ExitCode.INTERRUPTED
     if prepared.dry_run:
         return result.code
-    report.tell(result.summary, prepared.output)
+    report.tell(result.summary, result.output)
     if args.command == "demo":
         demo.finish(prepared)
     return result.code
@@ -227,7 +227,7 @@ def _verify(
 
     FileSystems.set_options(beam_options.make(args, own))
     try:
-        found = verify.verify(
+        found = verify.verify_all(
             args.output, deep=args.deep, with_masters=args.masters, threads=args.parallel
         )
         verify.dump(found, args.json)

@@ -404,7 +404,8 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "--overwrite",
         action="store_true",
-        help="replace another job's results in OUTPUT; without it they are an error",
+        help="replace another job's results in OUTPUT; without it they stay, and those of this job "
+        "go to a generation of their own, OUTPUT/generations/DIGEST",
     ),
 )
 

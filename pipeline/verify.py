@@ -12,7 +12,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from pipeline import masters
+from pipeline import generations, masters
 from pipeline.fixity import Digest, digest
 from pipeline.ledger import LEDGER, QUARANTINED, Ledger, LedgerError, Row
 from pipeline.packages.bag import results_in
@@ -138,6 +138,26 @@ def verify(
         reason = f"{planned} images are planned and {checked.counts['rows']} are committed"
         checked.findings.append(Finding(UNCOMMITTED, LEDGER, (), reason))
     return _summary(results, checked, masters.tell(found) if with_masters else None)
+
+
+def verify_all(
+    output: str, *, deep: bool = False, with_masters: bool = False, threads: int = THREADS
+) -> dict[str, Any]:
+    """Hold all that an output holds to its ledgers: its own results, and those of its generations,
+    which are under "generations" by their names.
+
+    Raises:
+        LedgerError: there is no ledger.
+        StorageError: a folder cannot be listed.
+    """
+    check = partial(verify, deep=deep, with_masters=with_masters, threads=threads)
+    (_, first), *others = generations.all_of(output)
+    found = check(first)
+    if others:
+        of_others = {str(name): check(folder) for name, folder in others}
+        found["generations"] = of_others
+        found["sound"] = found["sound"] and all(one["sound"] for one in of_others.values())
+    return found
 
 
 def _has(checked: Checked, kind: str) -> bool:
@@ -338,6 +358,12 @@ def _members(
 
 def tell(found: Mapping[str, Any]) -> None:
     """Say to the log what was found."""
+    if others := found.get("generations"):
+        log.info("%s and %d generations", found["output"], len(others))
+        for one in others.values():
+            log.info("%s:", one["output"])
+            tell(one)
+        log.info("%s itself:", found["output"])
     counts = found["counts"]
     log.info(
         "%d derivatives, %d quarantined, %d masks and %d files of several images: %.1f MB",
@@ -351,7 +377,7 @@ def tell(found: Mapping[str, Any]) -> None:
         log.error("%s: %s: %s", finding["kind"], finding["path"], finding["reason"])
     for changed in found.get("masters", {}).get("changed", ()):
         log.error("master %s: %s: %s", changed["key"], changed["source"], changed["reason"])
-    if found["sound"]:
+    if not found["findings"] and not found.get("masters", {}).get("changed"):
         log.info("all is as the ledger of %s has it", found["output"])
 
 

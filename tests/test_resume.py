@@ -235,12 +235,6 @@ def test_what_a_crash_leaves_is_gone_on_with(archive, out, tmp_path, container, 
     assert left == right
 
 
-def test_another_job_is_not_let_at_the_output(archive, out):
-    degrade(archive, out)
-    with pytest.raises(JobError, match="another job"):
-        run("degrade", archive, out, "--recipe", "jpeg:3")
-
-
 def test_ctrl_c_ends_a_job_between_two_batches(archive, tmp_path, out):
     for number in range(100, 260):
         (archive / f"{number}.png").write_bytes(png(small(height=96, width=96)))
