@@ -107,15 +107,19 @@ def find_sources(
             f"in {', '.join(sorted([*codec.EXTENSIONS, *shard_extensions()]))}"
         )
     known = formats(columns)
+    kinds = {key: kind or shard_kind(file.path) for key, file in found.items()}
 
     def images(key: str) -> list[Source]:
-        shard = kind or shard_kind(found[key].path)
+        shard = kinds[key]
         return _sources(
             key, found[key], known[shard] if shard else None, fields.get(found[key].path, ())
         )
 
+    # Looking into shards waits for storage; of other files there is nothing to wait for, and to
+    # hand each of a million to a thread would take longer than all the rest.
     with ThreadPoolExecutor(8) as pool:
-        of_files = list(pool.map(images, sorted(found)))
+        of_shards = pool.map(images, [key for key in sorted(found) if kinds[key]])
+        of_files = [next(of_shards) if kinds[key] else images(key) for key in sorted(found)]
     if empty := sum(not of_file for of_file in of_files):
         left_out["empty shards"] = empty
     sources = [*itertools.chain.from_iterable(of_files), *others]

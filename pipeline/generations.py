@@ -73,10 +73,13 @@ def names(root: str) -> list[str]:
 
 def all_of(root: str) -> Iterator[tuple[str | None, str]]:
     """Give all that an output holds, by name and folder: what it holds itself, without a name, and
-    its generations.
+    its generations. Where there is nothing but these, it holds nothing itself.
     """
-    yield None, root
-    for name in names(root):
+    of_others = names(root)
+    held = (storage.join(root, LEDGER), storage.join(root, bag.PAYLOAD, LEDGER))
+    if not of_others or any(map(storage.exists, held)):
+        yield None, root
+    for name in of_others:
         yield name, storage.join(root, GENERATIONS, name)
 
 

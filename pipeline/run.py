@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from apache_beam.options.pipeline_options import (
@@ -154,7 +155,13 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
         left = find_left(ledger, sources, retry=job.retry, columns=job.columns, whole=not job.only)
     if job.limit is not None:
         left = left.limited(job.limit)
-    specs = slice_sources(left.sources, job.budget, job.workers, sharded=job.container is not None)
+    specs = slice_sources(
+        left.sources,
+        job.budget,
+        job.workers,
+        sharded=job.container is not None,
+        groups=left.groups,
+    )
     return _Prepared(
         sources=sources, left_out=left_out, left=left, specs=specs, state=state, settles=True
     )
@@ -203,7 +210,11 @@ def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any
         "gone": len(todo.left.gone),
         "left_out": todo.left_out,
         "versions": versions(),
-        "environment": environment(options.view_as(StandardOptions).runner, job.operator),
+        "environment": {
+            **environment(options.view_as(StandardOptions).runner, job.operator),
+            "command": list(job.said),
+            "folder": str(Path.cwd()),
+        },
         "state": todo.state,
         "begun": time.time(),
         "pixels": todo.pixels,
