@@ -1,6 +1,7 @@
 """What archives hold: image files, the images of shards, and what lists name."""
 
 import itertools
+import logging
 import os
 import posixpath
 from collections import Counter
@@ -8,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from pipeline import generations
 from pipeline.earlier import UNKNOWN, find_derivatives
 from pipeline.packages.bag import results_in
 from transforms import codec, storage
@@ -25,6 +27,8 @@ from transforms.shards import (
     targets,
 )
 from transforms.shards.shard import ShardError, ShardFormat
+
+log = logging.getLogger("heliograph")
 
 
 class ArchiveError(ValueError):
@@ -103,15 +107,19 @@ def find_sources(
             f"in {', '.join(sorted([*codec.EXTENSIONS, *shard_extensions()]))}"
         )
     known = formats(columns)
+    kinds = {key: kind or shard_kind(file.path) for key, file in found.items()}
 
     def images(key: str) -> list[Source]:
-        shard = kind or shard_kind(found[key].path)
+        shard = kinds[key]
         return _sources(
             key, found[key], known[shard] if shard else None, fields.get(found[key].path, ())
         )
 
+    # Looking into shards waits for storage; of other files there is nothing to wait for, and to
+    # hand each of a million to a thread would take longer than all the rest.
     with ThreadPoolExecutor(8) as pool:
-        of_files = list(pool.map(images, sorted(found)))
+        of_shards = pool.map(images, [key for key in sorted(found) if kinds[key]])
+        of_files = [next(of_shards) if kinds[key] else images(key) for key in sorted(found)]
     if empty := sum(not of_file for of_file in of_files):
         left_out["empty shards"] = empty
     sources = [*itertools.chain.from_iterable(of_files), *others]
@@ -158,6 +166,13 @@ def _is_glob(archive: str) -> bool:
 def _found_in(archive: str, kind: str | None, columns: Columns) -> _Found:
     root = archive_root(archive)
     if not _is_glob(archive) and (results := results_in(root)) is not None:
+        if others := generations.names(root) if storage.is_local(root) else ():
+            log.warning(
+                "%s holds results of several jobs: its own are read, and not its generations %s; "
+                "name one as the archive to read it instead",
+                root,
+                ", ".join(storage.join(root, generations.GENERATIONS, name) for name in others),
+            )
         return _Found(root, results=results)
     root, files = _list(archive)
     if not files:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from heliograph import __version__
 from pipeline.contract_options import with_pairs_joined
-from pipeline.options import RECIPE_COMMANDS, VERIFY, add_options
+from pipeline.options import RECIPE_COMMANDS, REPAIR, VERIFY, add_options
 from pipeline.training_options import TRAIN, TRAINING_OPTIONS
 
 log = logging.getLogger("heliograph")
@@ -23,8 +23,10 @@ exit codes:
   0  all well
   1  crashed
   2  wrong usage or configuration; nothing was done
-  3  finished, but some images failed or were quarantined: see OUTPUT/failures.jsonl
-  4  a master or a derivative is not what it was (--verify_masters, verify)
+  3  finished, but some images failed or were quarantined: see OUTPUT/failures.jsonl; or were taken
+     out of the ledger (repair), and the same command does them again
+  4  a master or a derivative is not what it was (--verify_masters, verify, repair --dry_run), or
+     cannot be mended (repair)
  75  another job is working on OUTPUT: try again later
 130  interrupted; the same command goes on from there
 """
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _models(parser.parse_args(argv))
     if argv[0] == VERIFY:
         return _verify(parser, commands[VERIFY], argv)
+    if argv[0] == REPAIR:
+        return _repair(parser, commands[REPAIR], argv)
     if argv[0] == TRAIN:
         return _train(parser, commands[TRAIN], argv)
     return _job(parser, commands, argv)
@@ -90,6 +94,12 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         subparsers, VERIFY, "hold an output to its ledger: every file there, and what it was"
     )
     commands[VERIFY].add_argument("output", metavar="OUTPUT", help="of a job that has ended")
+    commands[REPAIR] = _subparser(
+        subparsers, REPAIR, "bring an output and its ledger in line, so that a job can go on"
+    )
+    commands[REPAIR].add_argument(
+        "output", metavar="OUTPUT", help="of a job, or a generation of it"
+    )
     for name, command in commands.items():
         add_options(command, name)
     for name in RECIPE_COMMANDS:
@@ -189,6 +199,7 @@ def _job(
             demo.prepare(args)
         options = beam_options.make(args, own)
         FileSystems.set_options(options)
+        args.said = beam_options.without_beams(argv, commands[args.command], own)
         prepared = job.make_job(args)
         result = run.run(prepared, options)
     except job.JobError as error:
@@ -205,7 +216,7 @@ def _job(
         return job.ExitCode.INTERRUPTED
     if prepared.dry_run:
         return result.code
-    report.tell(result.summary, prepared.output)
+    report.tell(result.summary, result.output)
     if args.command == "demo":
         demo.finish(prepared)
     return result.code
@@ -227,7 +238,7 @@ def _verify(
 
     FileSystems.set_options(beam_options.make(args, own))
     try:
-        found = verify.verify(
+        found = verify.verify_all(
             args.output, deep=args.deep, with_masters=args.masters, threads=args.parallel
         )
         verify.dump(found, args.json)
@@ -236,6 +247,39 @@ def _verify(
         return ExitCode.USAGE
     verify.tell(found)
     return ExitCode.OK if found["sound"] else ExitCode.FIXITY
+
+
+def _repair(
+    parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
+) -> int:
+    from pipeline import beam_options
+
+    own = beam_options.add_to(command)  # some are of storage
+    args = parser.parse_args(argv)
+
+    from apache_beam.io.filesystems import FileSystems
+
+    from pipeline import repair, verify
+    from pipeline.job import ExitCode
+    from pipeline.ledger import LedgerError
+    from pipeline.lock import LockedError, LostError
+
+    FileSystems.set_options(beam_options.make(args, own))
+    try:
+        found = repair.repair(
+            args.output, dry=args.dry_run, delete=args.delete_strays, threads=args.parallel
+        )
+        if args.json:
+            verify.dump(found, args.json)
+    except (LockedError, LostError) as error:
+        log.error("%s", error)
+        return ExitCode.LOCKED
+    except (LedgerError, OSError) as error:
+        log.error("%s", error)
+        return ExitCode.USAGE
+    for line in repair.tell(found, dry=args.dry_run):
+        print(line)
+    return repair.code(found, dry=args.dry_run)
 
 
 @contextmanager

@@ -13,6 +13,10 @@ from transforms.shards.shard import ShardFormat
 from transforms.shards.writers import WRITERS
 from transforms.write import FIELDS, IMAGES, SHARDS
 
+# What a row says of which row of its batch's table of fields is its own, where it is not as many
+# as there are derivatives before it, because some that were are no more.
+FIELDS_ROW = "fields_row"
+
 UNKNOWN = "not in the ledger"
 
 # Lists the images of a shard, as `shards.members` does.
@@ -76,15 +80,15 @@ def _written(output: str, prefix: str) -> Iterator[_Written]:
     tables = {file.path for file in storage.list_if_there(storage.join(output, FIELDS))}
     for batch, rows in ledger.batches():
         table = storage.join(output, FIELDS, f"{batch}{fields.EXTENSION}")
-        done = list(_derivatives(rows))
-        for index, row in enumerate(done):
+        for index, row in enumerate(derivatives(rows)):
             if row["status"] == QUARANTINED:
                 continue  # not to be taken for a result
-            beside = (table, index) if table in tables and row["shard"] is None else None
+            place = row.get(FIELDS_ROW, index)
+            beside = (table, place) if table in tables and row["shard"] is None else None
             yield _Written(row, prefix + row["key"], prefix + row["derivative"], beside)
 
 
-def _derivatives(rows: Iterable[Row]) -> Iterator[Row]:
+def derivatives(rows: Iterable[Row]) -> Iterator[Row]:
     """Give one row for each derivative: that of the first page, of one that holds several."""
     seen = set()
     for row in rows:

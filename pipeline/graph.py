@@ -67,7 +67,7 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
     counts = (
         batches
         | "Write" >> Write(job.output, job.encoding, job.container, job.signing)
-        | "Commit" >> Commit(job.output)
+        | "Commit" >> Commit(job.output, job.digest)
     )
     if job.verify_masters:
         counts |= "Verify masters" >> VerifyMasters(job.output, job.columns)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -162,8 +163,9 @@ def make_job(args: argparse.Namespace) -> Job:
         verify_masters=args.verify_masters,
         packaging=packaging,
         signing=signing,
-        digest=_digest(facts),
+        digest=digest_of(facts),
         facts=facts,
+        said=tuple(getattr(args, "said", ())),
     )
 
 
@@ -229,9 +231,11 @@ def _tool(args: argparse.Namespace, served: Served | None, facts: dict[str, Any]
     return tool_of(args, contract, {name: str(v) for name, v in told.items() if v is not None})
 
 
-def _digest(facts: dict[str, Any]) -> str:
-    """Give the SHA-256 of what decides the derivatives, which a model's folder name does not."""
-    deciding = {name: fact for name, fact in facts.items() if name != "model"}
+def digest_of(facts: Mapping[str, Any]) -> str:
+    """Give the SHA-256 of what decides the derivatives, which a model's folder name and where the
+    masters are do not.
+    """
+    deciding = {name: fact for name, fact in facts.items() if name not in ("model", "archives")}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "Row",
+    "batch_of",
 ]
 
 LEDGER = "ledger"
@@ -40,6 +41,11 @@ FORMAT = 1
 # Between the head of a commit record, which is a line, and its rows, which are one each.
 _ROWS = ', "rows": [\n'
 _LONGEST_HEAD = 2000
+
+
+def batch_of(path: str) -> str:
+    """Give the id of the batch that a commit record is of, by its name."""
+    return posixpath.basename(path).removesuffix(".json")
 
 
 class LedgerError(ValueError):
@@ -66,23 +72,30 @@ class Ledger:
         self._stop = storage.join(output, LEDGER, "stop")
         self._pace = storage.join(output, LEDGER, "pace.json")
         self._packages = storage.join(output, LEDGER, "packages.json")
+        self._again = storage.join(output, LEDGER, "again.json")
         self._scratch = storage.join(output, SCRATCH)
 
     def job(self) -> dict[str, Any] | None:
         """Read what the job was; None where there was none.
 
         Raises:
-            LedgerError: the file is not ours.
+            LedgerError: the file is not ours, or damaged.
         """
         if not storage.exists(self._job):
             return None
         try:
-            job = json.loads(storage.read(self._job))
+            job = _unsealed(storage.read(self._job))
         except ValueError as error:
-            raise LedgerError(f"{self._job} is not a ledger: {error}") from error
-        if not isinstance(job, dict) or job.get("format") != FORMAT:
+            raise LedgerError(
+                f"{self._job} is not a ledger: {error}; `heliograph repair` may make it one again"
+            ) from error
+        if job.get("format") != FORMAT:
             raise LedgerError(f"{self._job} is not a ledger of format {FORMAT}")
         return job
+
+    def write_job(self, job: dict[str, Any]) -> None:
+        """Write what a job is."""
+        self._write(self._job, _sealed(_json({**job, "format": FORMAT})))
 
     def begin(self, job: dict[str, Any], specs: Iterable[BatchSpec], *, anew: bool) -> list[str]:
         """Write what a job is and its plan, and give for each spec a reference by which `spec`
@@ -100,8 +113,25 @@ class Ledger:
             storage.delete_folder(self._folder)
         # The plan first: where a job stops between the two, its digest tells that they are not one.
         references, digest = self._write_plan(specs)
-        self._write(self._job, _json({"format": FORMAT, **job, "plan_sha256": digest}))
+        self.write_job({**job, "plan_sha256": digest})
+        if job.get("state") is not None:  # which is so of a plan that covers all that is left
+            storage.delete(self._again)
         return references
+
+    def write_again(self, batches: dict[str, list[str]]) -> None:
+        """Keep which batches, by their ids, are to be made again of which masters, by their keys:
+        files of several images are then what they were.
+        """
+        self._write(self._again, _sealed(_json({"batches": batches})))
+
+    def again(self) -> dict[str, list[str]]:
+        """Read what `write_again` kept: a hint for cutting batches, and nothing more."""
+        if not storage.exists(self._again):
+            return {}
+        try:
+            return _unsealed(storage.read(self._again))["batches"]
+        except (ValueError, LookupError):
+            return {}
 
     def write_masters(self, found: dict[str, Any]) -> None:
         """Keep what hashing the masters again has shown."""
@@ -167,35 +197,47 @@ class Ledger:
             file.seek(start)
             return file.read(length).decode()
 
-    def commit(self, batch: Batch) -> list[Row]:
-        """Write a batch's commit record, and give its rows."""
+    def commit(self, batch: Batch, job: str | None = None) -> list[Row]:
+        """Write a batch's commit record, and give its rows.
+
+        Args:
+            batch: what was written.
+            job: the digest of the job that it is of.
+        """
         rows = [row(record) for record in batch.records]
         files = {file.path: {"bytes": file.size, "sha256": file.sha256} for file in batch.files}
-        self._write_record(batch.id, rows, files, self._made(batch))
+        self._write_record(batch.id, rows, files, self._made(batch), job)
         return rows
 
     def rewrite(self, record: dict[str, Any], rows: Sequence[Row]) -> None:
         """Write a commit record, as `record` gives it, with other rows; for none, delete it."""
         if rows:
-            self._write_record(record["batch"], rows, record["files"], record["made"])
+            of_job = record.get("job")
+            self._write_record(record["batch"], rows, record["files"], record["made"], of_job)
         else:
             storage.delete(self._path(record["batch"]))
 
     def _write_record(
-        self, batch: str, rows: Sequence[Row], files: dict[str, Any], made_of: dict[str, Any]
+        self,
+        batch: str,
+        rows: Sequence[Row],
+        files: dict[str, Any],
+        made_of: dict[str, Any],
+        job: str | None,
     ) -> None:
         path = self._path(batch)
         counts = Counter(made["status"] for made in rows)
         head = {
             "format": FORMAT,
             "batch": batch,
+            "job": job,
             "counts": counts,
             "further": sum(made["page"] > 1 for made in rows),
             "made": made_of,
         }
         lines = ",\n".join(map(_json, rows))
-        text = f'{_json(head)[:-1]}{_ROWS}{lines}\n], "files": {_json(files)}}}\n'
-        self._write(path, text)
+        text = f'{_json(head)[:-1]}{_ROWS}{lines}\n], "files": {_json(files)}}}'
+        self._write(path, f"{_sealed(text)}\n")
 
     def _path(self, batch: str) -> str:
         return storage.join(self._folder, f"{batch}.json")
@@ -234,13 +276,16 @@ class Ledger:
         """
         data = storage.read(path)
         try:
-            found = _parsed(data)
+            found = _unsealed(data)
             if isinstance(found["rows"], list):
                 return found
             reason = "its rows are none"
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError) as error:
             reason = str(error)
-        raise LedgerError(f"{path} is no commit record: {reason}")
+        raise LedgerError(
+            f"{path} is no commit record: {reason}; `heliograph repair` sets it aside, and the "
+            "same command does its images again"
+        )
 
     def batch(self, batch: str) -> list[Row]:
         """Read the rows of one batch, by its id."""
@@ -263,10 +308,15 @@ class Ledger:
         head = self.head(path)
         return head["counts"], head["further"]
 
+    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Read all commit records, by their paths."""
+        for path in sorted(self.committed()):
+            yield path, self.record(path)
+
     def batches(self) -> Iterator[tuple[str, list[Row]]]:
         """Read all commit records: the id of each batch, and its rows."""
-        for path in sorted(self.committed()):
-            yield posixpath.basename(path).removesuffix(".json"), self.read(path)
+        for path, record in self.records():
+            yield batch_of(path), record["rows"]
 
     def rows(self) -> Iterator[Row]:
         """Read all rows, batch by batch."""
@@ -300,6 +350,34 @@ def _parsed(data: bytes) -> Any:
         return json.loads(data)
 
 
+# Between what a file of the ledger says and the SHA-256 of all that stands before this.
+_SEAL = b', "sha256": "'
+
+
+def _sealed(text: str) -> str:
+    """Add its own SHA-256 to an object in JSON, so that a change of one bit can be told."""
+    held = text.removesuffix("}").encode()
+    return f'{held.decode()}{_SEAL.decode()}{hashlib.sha256(held).hexdigest()}"}}'
+
+
+def _unsealed(data: bytes) -> dict[str, Any]:
+    """Read an object in JSON, and hold it to its SHA-256 if it has one, as what was written before
+    there were any has not.
+
+    Raises:
+        ValueError: it is none, or was changed.
+    """
+    found = _parsed(data)
+    if not isinstance(found, dict):
+        raise ValueError("it is no object")
+    sha256 = found.pop("sha256", None)
+    if sha256 is not None:
+        now = hashlib.sha256(data.rpartition(_SEAL)[0]).hexdigest()
+        if now != sha256:
+            raise ValueError(f"its SHA-256 is {now}, not {sha256}")
+    return found
+
+
 class FetchSpecs(beam.PTransform):
     """Turn references to the specs of the plan into the specs, as lines of JSON.
 
@@ -330,24 +408,27 @@ class Commit(beam.PTransform):
 
     Args:
         output: the output folder.
+        job: the digest of the job, for the records.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, job: str | None = None) -> None:
         super().__init__()
         self.output = output
+        self.job = job
 
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[int]:
         """Write the records."""
-        return batches | beam.ParDo(_CommitDoFn(self.output)).with_output_types(int)
+        return batches | beam.ParDo(_CommitDoFn(self.output, self.job)).with_output_types(int)
 
 
 class _CommitDoFn(beam.DoFn):
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, job: str | None) -> None:
         self.output = output
+        self.job = job
         self.counters = {status: Metrics.counter("heliograph", status) for status in STATUSES}
 
     def process(self, batch: Batch) -> Iterable[int]:
-        rows = Ledger(self.output).commit(batch)
+        rows = Ledger(self.output).commit(batch, self.job)
         for status, count in Counter(committed["status"] for committed in rows).items():
             self.counters[status].inc(count)
         yield len(rows)

@@ -114,6 +114,25 @@ class Lock:
                 "that one has ended"
             )
 
+    def sweep(self, *, dry: bool = False) -> list[str]:
+        """Delete what jobs that have died have left of their claims; give the names of it.
+
+        Args:
+            dry: whether to leave it there.
+        """
+        dropped = []
+        for file in list(storage.list_if_there(self._folder)):
+            name = file.path.rpartition("/")[-1]
+            owned = name.startswith(self._name) or name.endswith(_CLAIM)
+            # Of a claim that is just being written there are other files first.
+            if not owned and time.time() - file.modified > SILENCE:
+                claim = storage.join(self._folder, name.partition(".")[0] + _CLAIM)
+                if not storage.exists(claim):
+                    dropped.append(name)
+                    if not dry:
+                        storage.delete(file.path)
+        return dropped
+
     def _take(self) -> None:
         """Make sure that ours is the oldest claim of all that are alive, and drop the dead."""
         claims = sorted(self._claims(), key=lambda claim: (claim.since, claim.name))

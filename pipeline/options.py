@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transforms.sign import Signing
     from transforms.write import Encoding
 
-VERIFY = "verify"
+VERIFY, REPAIR = "verify", "repair"
 
 # What --retry can be told beside statuses of records.
 DAMAGED = "damaged"
@@ -70,6 +70,7 @@ class Job:
         dry_run: whether to tell the plan alone.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
+        said: the words of its command, but for Beam's options, which may hold credentials.
     """
 
     command: Command
@@ -106,6 +107,7 @@ class Job:
     only: tuple[str, ...] = ()
     limit: int | None = None
     dry_run: bool = False
+    said: tuple[str, ...] = ()
 
 
 _ALL = ("restore", "evaluate", "degrade", "convert", "demo")
@@ -318,13 +320,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--json",
-        commands=(VERIFY,),
+        commands=(VERIFY, REPAIR),
         metavar="FILE",
-        help="write what was found to a file, not to standard output",
+        help="write what was found to a file as JSON (verify without it: to standard output)",
     ),
     _option(
         "--parallel",
-        commands=(VERIFY,),
+        commands=(VERIFY, REPAIR),
         type=whole(1),
         default=8,
         metavar="N",
@@ -397,14 +399,22 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--dry_run",
-        commands=_ARCHIVES,
+        commands=(*_ARCHIVES, REPAIR),
         action="store_true",
         help="tell what is done and what is left, and do nothing",
     ),
     _option(
+        "--delete_strays",
+        commands=(REPAIR,),
+        action="store_true",
+        help="delete files that no commit record knows, and those that are not what was written, "
+        "where they would be set aside in OUTPUT/aside",
+    ),
+    _option(
         "--overwrite",
         action="store_true",
-        help="replace another job's results in OUTPUT; without it they are an error",
+        help="replace another job's results in OUTPUT; without it they stay, and those of this job "
+        "go to a generation of their own, OUTPUT/generations/DIGEST",
     ),
 )
 

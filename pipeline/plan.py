@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ log = logging.getLogger("heliograph")
 
 # Where a file does not state its size: about what a JPEG of good quality holds.
 _PIXELS_PER_BYTE = 4
+_PROBED = 128  # files whose headers a thread reads at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +87,34 @@ def make_plan(
 
 
 def slice_sources(
-    sources: Sequence[Source], budget: Budget, workers: int = 1, *, sharded: bool = False
+    sources: Sequence[Source],
+    budget: Budget,
+    workers: int = 1,
+    *,
+    sharded: bool = False,
+    groups: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[BatchSpec, ...]:
-    """Slice images into batches, as `make_plan` does those of archives."""
+    """Slice images into batches, as `make_plan` does those of archives.
+
+    Args:
+        sources: the images.
+        budget: of one batch.
+        workers: processes to share the work between.
+        sharded: whether each batch will be a shard of the output.
+        groups: batches that are to be as they were, whatever the budget is: keys of their images.
+    """
+    apart = {key: batch for batch, keys in (groups or {}).items() for key in keys}
+    of_groups: dict[str, list[Source]] = {}
+    for source in sources:
+        if (batch := apart.get(source.key)) is not None:
+            of_groups.setdefault(batch, []).append(source)
+    sources = [source for source in sources if source.key not in apart]
     pixels = _stated_pixels(sources)
     if not sharded:
         # At least eight batches for each worker, so that none waits long for the last one.
         count = max(1, min(budget.count, -(-len(sources) // (8 * workers))))
         budget = Budget(count, budget.size, budget.pixels)
-    specs = []
+    specs = [BatchSpec(tuple(some), sum(_stated_pixels(some))) for some in of_groups.values()]
     start = 0
     for _, run in itertools.groupby(sources, key=_part):
         taken = list(run)
@@ -142,8 +162,12 @@ def _specs(sources: Sequence[Source], pixels: Sequence[int], budget: Budget) -> 
 
 
 def _stated_pixels(sources: Sequence[Source]) -> list[int]:
+    files = [source for source in sources if source.member is None]
+    some = [files[start : start + _PROBED] for start in range(0, len(files), _PROBED)]
     with ThreadPoolExecutor(8) as pool:
-        probed = pool.map(_probe, [source for source in sources if source.member is None])
+        probed = itertools.chain.from_iterable(
+            pool.map(lambda sources: list(map(_probe, sources)), some)
+        )
         # What planning does not know of a shard's image is not worth another reading of the shard.
         return [
             next(probed)

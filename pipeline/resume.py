@@ -5,20 +5,21 @@ import fnmatch
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from pipeline.ledger import Ledger, Row
+from pipeline.earlier import FIELDS_ROW, derivatives
+from pipeline.ledger import Ledger, Row, batch_of
 from pipeline.options import DAMAGED
-from pipeline.packages.package import place
+from pipeline.packages.package import master, place
 from pipeline.verify import verify
 from transforms import storage
 from transforms.read import read_record
 from transforms.record import Record, Source
 from transforms.shards import Columns, OpenShard
-from transforms.write import MASKS
+from transforms.write import FIELDS, MASKS
 
 log = logging.getLogger("heliograph")
 
@@ -36,6 +37,8 @@ class Left:
             restored), or done "again" (because --retry asks for it).
         gone: keys that are committed and no longer in the archive; their derivatives stay.
         retired: keys whose rows are no longer true.
+        records: paths of the commit records that hold rows of these or of `touched`.
+        groups: batches to be made again as they were, by their ids: keys of their masters.
         touched: rows of masters that have another time stamp and the bytes that they had, by key.
     """
 
@@ -44,6 +47,8 @@ class Left:
     counts: Counter[str] = field(default_factory=Counter)
     gone: Sequence[str] = ()
     retired: Collection[str] = ()
+    records: Collection[str] = ()
+    groups: dict[str, list[str]] = field(default_factory=dict)
     touched: dict[str, Source] = field(default_factory=dict)
 
     def limited(self, most: int) -> "Left":
@@ -57,6 +62,7 @@ class Left:
             kept=self.kept + len(rest),
             counts=Counter({"to do now": len(sources), "later": len(self.sources) - len(sources)}),
             retired={key for key in self.retired if key in keys},
+            groups={batch: some for batch, some in self.groups.items() if keys.issuperset(some)},
         )
 
 
@@ -67,6 +73,7 @@ class _Known(NamedTuple):
     modified: float
     sha256: str | None
     status: str
+    record: str
 
 
 def state_of(sources: Iterable[Source]) -> str:
@@ -103,7 +110,9 @@ def find_left(
 ) -> Left:
     """Compare an archive with what is committed.
 
-    A master whose size or time stamp is another than it was is read, and its SHA-256 decides.
+    A master whose size or time stamp is another than it was is read, and its SHA-256 decides. What
+    was written for several images at once, such as a shard, is made again as a whole, if all of its
+    masters are asked for: else it keeps what the ledger no longer knows.
 
     Args:
         ledger: of the output.
@@ -116,15 +125,19 @@ def find_left(
     Raises:
         StorageError: a commit record cannot be read.
     """
-    known = {
-        row["key"]: _Known(
-            row["source_bytes"], row["source_modified"], row["source_sha256"], row["status"]
-        )
-        for row in ledger.rows()
-        if row["page"] == 1  # the others are of the same master, and went the same way
-    }
+    known: dict[str, _Known] = {}
+    shared: dict[str, dict[str, bool]] = {}  # of files of several images: is it in one of them?
+    for path, record in ledger.records():
+        for row in record["rows"]:
+            if row["page"] > 1:
+                continue  # it is of the same master as the first, and went the same way
+            seen = (row["source_bytes"], row["source_modified"], row["source_sha256"])
+            known[row["key"]] = _Known(*seen, row["status"], path)
+            if record["files"]:
+                shared.setdefault(path, {})[row["key"]] = row["derivative"] is not None
+    groups = _whole(ledger.again(), {source.key for source in sources} - known.keys())
     if not known:
-        return Left(sources=sources, kept=0, counts=Counter(new=len(sources)))
+        return Left(sources=sources, kept=0, counts=Counter(new=len(sources)), groups=groups)
     damaged = _damaged(ledger) if DAMAGED in retry else set()
     suspects = [
         source
@@ -139,16 +152,29 @@ def find_left(
         if sha256 is not None and sha256 == known[source.key].sha256
     }
     changed = {source.key for source in suspects} - same.keys()
+    again = {
+        source.key
+        for source in sources
+        if (was := known.get(source.key)) is not None
+        and (was.status in retry or source.key in damaged or source.key in changed)
+    }
+    beside = {
+        batch_of(path): list(keys)
+        for path, keys in _whole(shared, {source.key for source in sources}).items()
+        if any(written and key in again for key, written in keys.items())
+    }
+    of_batches = {key for keys in beside.values() for key in keys}
     left, counts = [], Counter[str]()
     for source in sources:
-        was = known.get(source.key)
         reason = (
             "new"
-            if was is None
-            else "again"
-            if was.status in retry or source.key in damaged
+            if source.key not in known
             else "changed"
             if source.key in changed
+            else "again"
+            if source.key in again
+            else "of the same batches"
+            if source.key in of_batches
             else None
         )
         if reason:
@@ -162,14 +188,24 @@ def find_left(
         counts=counts,
         gone=gone,
         retired=retired,
+        records={known[key].record for key in (*retired, *same)},
+        groups=groups | beside,
         touched=same,
     )
+
+
+_Group = TypeVar("_Group", bound=Collection[str])
+
+
+def _whole(groups: Mapping[str, _Group], keys: Collection[str]) -> dict[str, _Group]:
+    """Pick the groups of keys of which all are among others."""
+    return {name: group for name, group in groups.items() if all(key in keys for key in group)}
 
 
 def _damaged(ledger: Ledger) -> set[str]:
     """Give the keys of masters whose derivatives or masks are gone or changed."""
     damaged = {key for one in verify(ledger.output)["findings"] for key in one["keys"]}
-    return {_master(row) for row in ledger.rows() if row["key"] in damaged}
+    return {master(row) for row in ledger.rows() if row["key"] in damaged}
 
 
 def _digests(sources: Sequence[Source], columns: Columns) -> Iterator[str | None]:
@@ -198,25 +234,33 @@ def settle(ledger: Ledger, left: Left) -> None:
     """
     if not left.retired and not left.touched:
         return
-    for path in sorted(ledger.committed()):
+    for path in sorted(left.records):
         record = ledger.record(path)
         rows = record["rows"]
         kept = [
-            _touched(row, left.touched.get(_master(row)))
-            for row in rows
-            if _master(row) not in left.retired
+            _touched(row, left.touched.get(master(row)))
+            for row in numbered(record)
+            if master(row) not in left.retired
         ]
         if kept == rows:
             continue
         for row in rows:
-            if _master(row) in left.retired:
+            if master(row) in left.retired:
                 _drop_files(ledger.output, row)
         ledger.rewrite(record, kept)
 
 
-def _master(row: Row) -> str:
-    """Give the key of a row's master, which that of a further page begins with."""
-    return row["key"] if row["page"] == 1 else row["key"].rpartition("#page=")[0]
+def numbered(record: dict[str, Any]) -> list[Row]:
+    """Give the rows of a commit record so that they still tell which row of the batch's table of
+    fields is theirs when there are fewer of them.
+    """
+    if not any(path.startswith(f"{FIELDS}/") for path in record["files"]):
+        return record["rows"]
+    places = {row["key"]: place for place, row in enumerate(derivatives(record["rows"]))}
+    return [
+        {FIELDS_ROW: places[row["key"]], **row} if row["key"] in places else row
+        for row in record["rows"]
+    ]
 
 
 def _touched(row: Row, source: Source | None) -> Row:

@@ -2,8 +2,8 @@
 
 import json
 import logging
-import os
 import posixpath
+import re
 import signal
 import threading
 import time
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from apache_beam.options.pipeline_options import (
@@ -19,12 +20,13 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipeline import packages, resume
+from pipeline import generations, packages, resume
 from pipeline.archive import ArchiveError, find_sources
 from pipeline.environment import environment, versions
+from pipeline.generations import Chosen
 from pipeline.job import ExitCode, JobCrashedError, JobError
 from pipeline.ledger import FAILED, LEDGER, QUARANTINED, STATUSES, Ledger, LedgerError
-from pipeline.lock import CLAIMS, Lock
+from pipeline.lock import Lock
 from pipeline.options import Job
 from pipeline.packages import bag
 from pipeline.plan import slice_sources, without
@@ -34,17 +36,18 @@ from pipeline.runner import execute
 from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.record import BatchSpec, Source
-from transforms.write import FIELDS, FOLDERS, SCRATCH, SHARED, Encoding
+from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
 
 log = logging.getLogger("heliograph")
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a job ended: its summary and exit code."""
+    """How a job ended: its summary and exit code, and the folder of its results."""
 
     summary: dict[str, Any]
     code: ExitCode
+    output: str
 
 
 def run(job: Job, options: PipelineOptions) -> Result:
@@ -55,15 +58,18 @@ def run(job: Job, options: PipelineOptions) -> Result:
         JobCrashedError: a worker died, or records are unaccounted for.
         LockedError: another job is working on the output.
     """
-    ledger = Ledger(job.output)
     try:
-        replacing = _may_write(ledger, job)
+        chosen = generations.choose(job)
         found = _find(job)
         if job.dry_run:
-            return _tell_plan(ledger, _prepare(ledger, job, found, replacing=replacing))
-        # The whole output, not just the payload of a bag; and nothing is written before it is held.
-        with Lock(job.packaging.root):
-            return _run(ledger, job, found, options)
+            generations.say(chosen)
+            return _tell_plan(chosen.job, _prepare(chosen, found))
+        # The whole output, with its generations, and not just the payload of a bag; and nothing is
+        # written before it is held.
+        with Lock(chosen.lock):
+            chosen = generations.choose(job)  # asked again, now that nobody else writes
+            generations.say(chosen)
+            return _run(chosen, found, options)
     except (ArchiveError, LedgerError) as error:
         raise JobError(str(error)) from error
     except storage.StorageError as error:
@@ -122,12 +128,13 @@ class _Prepared:
         return sum(spec.pixels for spec in self.specs)
 
 
-def _prepare(ledger: Ledger, job: Job, found: _Found, *, replacing: bool) -> _Prepared:
+def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
     """Compare what is asked for with the ledger; nothing is written."""
+    job, ledger = chosen.job, Ledger(chosen.job.output)
     sources, left_out = found.sources, found.left_out
     whole = not job.only and job.limit is None
     state = state_of(sources) if whole else None
-    before = None if replacing else ledger.job()
+    before = None if chosen.replacing else ledger.job()
     if before and whole and not job.retry and before.get("state") == state:
         planned = ledger.plan()
         if planned is not None:  # the same archive as the last time: go on with the same plan
@@ -148,15 +155,21 @@ def _prepare(ledger: Ledger, job: Job, found: _Found, *, replacing: bool) -> _Pr
         left = find_left(ledger, sources, retry=job.retry, columns=job.columns, whole=not job.only)
     if job.limit is not None:
         left = left.limited(job.limit)
-    specs = slice_sources(left.sources, job.budget, job.workers, sharded=job.container is not None)
+    specs = slice_sources(
+        left.sources,
+        job.budget,
+        job.workers,
+        sharded=job.container is not None,
+        groups=left.groups,
+    )
     return _Prepared(
         sources=sources, left_out=left_out, left=left, specs=specs, state=state, settles=True
     )
 
 
-def _run(ledger: Ledger, job: Job, found: _Found, options: PipelineOptions) -> Result:
-    replacing = _may_write(ledger, job)  # asked again, now that nobody else writes
-    todo = _prepare(ledger, job, found, replacing=replacing)
+def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
+    job, ledger, replacing = chosen.job, Ledger(chosen.job.output), chosen.replacing
+    todo = _prepare(chosen, found)
     _say_left_out(todo.left_out)
     resume.say(todo.left)
     summary = None if replacing else _summary(ledger)
@@ -179,13 +192,13 @@ def _run(ledger: Ledger, job: Job, found: _Found, options: PipelineOptions) -> R
     if ledger.is_stopping:
         left = summary["planned"] - accounted
         log.error("interrupted: %d images are left; run the same command again", left)
-        return Result(summary, ExitCode.INTERRUPTED)
+        return Result(summary, ExitCode.INTERRUPTED, job.output)
     if summary["planned"] != accounted:
         raise JobCrashedError(
             f"{summary['planned']} images were planned but {accounted} are accounted for in "
             f"{job.output}; run the same command again"
         )
-    return Result(summary, _code(summary))
+    return Result(summary, _code(summary), job.output)
 
 
 def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any]:
@@ -197,7 +210,11 @@ def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any
         "gone": len(todo.left.gone),
         "left_out": todo.left_out,
         "versions": versions(),
-        "environment": environment(options.view_as(StandardOptions).runner, job.operator),
+        "environment": {
+            **environment(options.view_as(StandardOptions).runner, job.operator),
+            "command": list(job.said),
+            "folder": str(Path.cwd()),
+        },
         "state": todo.state,
         "begun": time.time(),
         "pixels": todo.pixels,
@@ -221,51 +238,11 @@ def _code(summary: dict[str, Any]) -> ExitCode:
     return ExitCode.OK if clean else ExitCode.INCOMPLETE
 
 
-def _may_write(ledger: Ledger, job: Job) -> bool:
-    """Make sure that what is in the output may be written over; say whether it must go first."""
-    before, root = ledger.job(), job.packaging.root
-    if before is None:
-        if not _is_taken(root):
-            return False
-        if bag.results_in(root) is None:
-            raise LedgerError(
-                f"the output {root} is not empty and no earlier job of ours: "
-                "choose a new or empty folder"
-            )
-        if not job.overwrite:
-            raise LedgerError(
-                f"the output {root} holds results "
-                + ("that are no bag" if "bagit" in job.packaging.names else "as a bag")
-                + ": ask for the same as before, choose another folder, or say --overwrite"
-            )
-        return True
-    if before.get("digest") == job.digest:
-        return False  # the same job writes the same bytes to the same places
-    a_demo_again = before.get("job", {}).get("command") == job.command == "demo"
-    if not job.overwrite and not a_demo_again:
-        raise LedgerError(
-            f"the output {job.output} holds the results of another job "
-            "(other model, recipe, seed or encoding): choose another folder, or say --overwrite"
-        )
-    return True
-
-
-# What a job leaves that was ended before its ledger said what it is.
-_BEGINNINGS = {CLAIMS, SCRATCH, LEDGER}
-
-
-def _is_taken(root: str) -> bool:
-    """Tell whether there is anything in a folder that no beginning of a job has left there."""
-    if storage.is_local(root):
-        return os.path.isdir(root) and not _BEGINNINGS.issuperset(os.listdir(root))
-    start = len(root.rstrip("/")) + 1
-    found = (file.path[start:].partition("/")[0] for file in storage.list_folder(root))
-    return any(name not in _BEGINNINGS for name in found)
-
-
 def _clear(job: Job) -> None:
     """Delete what another job has written, wherever in the output it is."""
     before = bag.results_in(job.packaging.root) or job.output
+    # First what says that the others are there: if this is interrupted, they are done again.
+    storage.delete_folder(storage.join(before, LEDGER, "batches"))
     for folder in FOLDERS:
         storage.delete_folder(storage.join(before, folder))
     if before != job.output:
@@ -287,12 +264,19 @@ def _summary(ledger: Ledger) -> dict[str, Any] | None:
 
 
 def _drop_strays(ledger: Ledger, job: Job) -> None:
-    """Delete files of several images that no commit record knows: batches may be cut anew."""
+    """Delete files of several images that no commit record knows: batches may be cut anew.
+
+    Only those that are named as batches are: others are somebody's.
+    """
     committed = {posixpath.basename(path).partition(".")[0] for path in ledger.committed()}
     for folder in SHARED if job.container else (FIELDS,):
         for file in storage.list_if_there(storage.join(job.output, folder)):
-            if posixpath.basename(file.path).partition(".")[0] not in committed:
+            batch = posixpath.basename(file.path).partition(".")[0]
+            if _BATCH.fullmatch(batch) and batch not in committed:
                 storage.delete(file.path)
+
+
+_BATCH = re.compile("[0-9a-f]{16}")  # what batches are called
 
 
 @contextmanager
@@ -314,9 +298,9 @@ def _stopping_at_first_interrupt(ledger: Ledger) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tell_plan(ledger: Ledger, todo: _Prepared) -> Result:
+def _tell_plan(job: Job, todo: _Prepared) -> Result:
     """Tell what a run would do, on standard output."""
-    left = todo.left
+    ledger, left = Ledger(job.output), todo.left
     lines = {
         "images in the archive": len(todo.sources),
         "done already": left.kept,
@@ -331,7 +315,8 @@ def _tell_plan(ledger: Ledger, todo: _Prepared) -> Result:
         print(f"{name:{width}}  {count:,}")
     if pace := ledger.pace():
         print(f"{'at the last pace':{width}}  {timedelta(seconds=round(todo.pixels / pace))}")
-    return Result({}, ExitCode.OK)
+    print(f"{'results':{width}}  {job.output}")
+    return Result({}, ExitCode.OK, job.output)
 
 
 def _check_names(sources: Iterable[Source], encoding: Encoding) -> None:

@@ -1,5 +1,6 @@
 """Hold an output to its ledger: every file there, and what it was when it was written."""
 
+import contextlib
 import itertools
 import json
 import logging
@@ -12,7 +13,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from pipeline import masters
+from pipeline import generations, masters
 from pipeline.fixity import Digest, digest
 from pipeline.ledger import LEDGER, QUARANTINED, Ledger, LedgerError, Row
 from pipeline.packages.bag import results_in
@@ -116,18 +117,18 @@ def verify(
     job = ledger.job()
     if results is None or job is None:
         raise LedgerError(f"{output} is no output of a job: it has no {LEDGER}/job.json")
-    listed = _listed(results)
+    listed = listed_in(results)
     paths = sorted(ledger.committed())
     columns = Columns(**job["job"]["columns"]) if "columns" in job.get("job", {}) else USUAL_COLUMNS
     checked = Checked()
     found: list[masters.Changed | None] = []
     with ThreadPoolExecutor(threads) as pool:
         look = partial(_check_batch, ledger, listed, deep)
-        for one in _in_order(pool, look, paths, 4 * threads):
+        for one in in_order(pool, look, paths, 4 * threads):
             checked.add(one)
         if with_masters:
             again = partial(_check_masters, ledger, columns)
-            for some in _in_order(pool, again, paths, 4 * threads):
+            for some in in_order(pool, again, paths, 4 * threads):
                 found += some
     checked.findings += [
         Finding(STRAY, path, (), "no commit record knows it")
@@ -138,6 +139,27 @@ def verify(
         reason = f"{planned} images are planned and {checked.counts['rows']} are committed"
         checked.findings.append(Finding(UNCOMMITTED, LEDGER, (), reason))
     return _summary(results, checked, masters.tell(found) if with_masters else None)
+
+
+def verify_all(
+    output: str, *, deep: bool = False, with_masters: bool = False, threads: int = THREADS
+) -> dict[str, Any]:
+    """Hold all that an output holds to its ledgers: its own results, and those of its generations,
+    which are under "generations" by their names.
+
+    Raises:
+        LedgerError: there is no ledger.
+        StorageError: a folder cannot be listed.
+    """
+    check = partial(verify, deep=deep, with_masters=with_masters, threads=threads)
+    (name, first), *others = generations.all_of(output)
+    found = check(first)
+    if name is not None or others:
+        others = others if name is None else [(name, first), *others]
+        of_others = {str(name): check(folder) for name, folder in others}
+        found["generations"] = of_others
+        found["sound"] = found["sound"] and all(one["sound"] for one in of_others.values())
+    return found
 
 
 def _has(checked: Checked, kind: str) -> bool:
@@ -163,7 +185,7 @@ def _summary(output: str, checked: Checked, found: dict[str, Any] | None) -> dic
     return result if found is None else {**result, "masters": found}
 
 
-def _in_order(
+def in_order(
     pool: ThreadPoolExecutor, look: Callable[[str], T], over: Iterable[str], ahead: int
 ) -> Iterator[T]:
     """Map in parallel, no more than so many ahead of what has been taken."""
@@ -174,7 +196,7 @@ def _in_order(
         under_way += [pool.submit(look, one) for one in itertools.islice(waiting, 1)]
 
 
-def _listed(output: str) -> dict[str, int]:
+def listed_in(output: str) -> dict[str, int]:
     """List the files that jobs make in an output, by their paths below it, and their bytes."""
     root = output.rstrip("/") + "/"
     return {
@@ -192,17 +214,30 @@ def _check_masters(ledger: Ledger, columns: Columns, path: str) -> list[masters.
 
 
 def _check_batch(ledger: Ledger, listed: Mapping[str, int], deep: bool, path: str) -> Checked:
-    """Hold the files of one commit record to it."""
-    checked = Checked()
+    """Hold the files of one commit record to it, if it is one."""
     try:
         record = ledger.record(path)
     except (LedgerError, storage.StorageError) as error:
         name = path.removeprefix(ledger.output.rstrip("/") + "/")
-        checked.findings.append(Finding(BROKEN, name, (), str(error)))
-        return checked
+        return Checked(findings=[Finding(BROKEN, name, (), str(error))])
+    return check_record(ledger, record, listed, deep=deep)
+
+
+def check_record(
+    ledger: Ledger, record: Mapping[str, Any], listed: Mapping[str, int], *, deep: bool
+) -> Checked:
+    """Hold the files of one commit record to it.
+
+    Args:
+        ledger: of the output.
+        record: as `Ledger.record` gives it.
+        listed: the files that are there, as `listed_in` gives them.
+        deep: whether to decode every image, and look into every shard.
+    """
+    checked = Checked()
     rows = record["rows"]
     checked.counts["rows"] = sum(row["page"] == 1 for row in rows)
-    for expected in _expected(rows, record.get("files", {})):
+    for expected in expected_of(record):
         checked.known.add(expected.path)
         checked.counts[expected.counted] += 1
         checked.counts["bytes"] += expected.size
@@ -221,13 +256,17 @@ def _check_batch(ledger: Ledger, listed: Mapping[str, int], deep: bool, path: st
             name = f"{folder}/{shard}"
             if deep or name in damaged:
                 # Of a damaged file it is worth knowing which of its images are.
-                checked.findings += _members(ledger.output, name, held, columns, deep)
+                found = _members(ledger.output, name, held, columns, deep)
+                # Names in a damaged file are not to be trusted.
+                checked.findings += [
+                    one for one in found if one.kind != STRAY or name not in damaged
+                ]
     return checked
 
 
-def _expected(rows: Iterable[Row], files: Mapping[str, Any]) -> Iterator[Expected]:
+def expected_of(record: Mapping[str, Any]) -> Iterator[Expected]:
     """Give the files of a commit record: those of one image, and those of several."""
-    rows = list(rows)
+    rows = record["rows"]
     pages: dict[str, list[str]] = {}
     for row in rows:
         if row["derivative"] is not None:
@@ -249,7 +288,7 @@ def _expected(rows: Iterable[Row], files: Mapping[str, Any]) -> Iterator[Expecte
             path = f"{MASKS}/{row['mask']}"
             yield Expected(path, row["mask_bytes"], row["mask_sha256"], (row["key"],), "masks")
     keys = tuple(row["key"] for row in rows if row["derivative"] is not None)
-    for path, file in files.items():
+    for path, file in record.get("files", {}).items():
         yield Expected(path, file["bytes"], file["sha256"], keys, "shared", image=False)
 
 
@@ -288,7 +327,32 @@ def _broken(data: Buffer, path: str, keys: tuple[str, ...]) -> list[Finding]:
     return []
 
 
+def stale_in(output: str, record: Mapping[str, Any]) -> list[Finding]:
+    """Find images in the shards of a commit record that none of its rows knows: copies of what was
+    done again since. What cannot be listed has been found to be damaged before.
+    """
+    findings = []
+    for shard in {row["shard"] for row in record["rows"] if row["shard"] is not None}:
+        for folder, (name, _) in _IN_SHARDS.items():
+            known = {row[name] for row in record["rows"] if row["shard"] == shard}
+            if known == {None}:
+                continue
+            path = f"{folder}/{shard}"
+            with contextlib.suppress(ShardError, OSError):
+                findings += [
+                    Finding(STRAY, f"{path}#{member.name}", (), _STALE)
+                    for member, _ in members(storage.join(output, path), FORMATS[_kind(path)])
+                    if member.name not in known
+                ]
+    return findings
+
+
+def _kind(path: str) -> str:
+    return next(name for name, known in WRITERS.items() if path.endswith(known.extension))
+
+
 _ANY = 1 << 62
+_STALE = "no commit record knows it: a copy of what was done again since"
 
 # What is in the shards of a folder, by the columns of its name and digest.
 _IN_SHARDS = {SHARDS: ("member", "derivative_sha256"), MASKS: ("mask", "mask_sha256")}
@@ -306,13 +370,13 @@ def _members(
     if not wanted:
         return []
     file = storage.join(output, path)
-    kind = next(name for name, known in WRITERS.items() if path.endswith(known.extension))
     findings: list[Finding] = []
     try:
         with OpenShard(USUAL_COLUMNS) as shard:
-            for member, _ in members(file, FORMATS[kind]):
+            for member, _ in members(file, FORMATS[_kind(path)]):
                 pages = wanted.pop(member.name, None)
                 if pages is None:
+                    findings.append(Finding(STRAY, f"{path}#{member.name}", (), _STALE))
                     continue
                 where, keys = f"{path}#{member.name}", tuple(row["key"] for row in pages)
                 try:
@@ -338,6 +402,12 @@ def _members(
 
 def tell(found: Mapping[str, Any]) -> None:
     """Say to the log what was found."""
+    if others := found.get("generations"):
+        log.info("%s and %d generations", found["output"], len(others))
+        for one in others.values():
+            log.info("%s:", one["output"])
+            tell(one)
+        log.info("%s itself:", found["output"])
     counts = found["counts"]
     log.info(
         "%d derivatives, %d quarantined, %d masks and %d files of several images: %.1f MB",
@@ -351,7 +421,7 @@ def tell(found: Mapping[str, Any]) -> None:
         log.error("%s: %s: %s", finding["kind"], finding["path"], finding["reason"])
     for changed in found.get("masters", {}).get("changed", ()):
         log.error("master %s: %s: %s", changed["key"], changed["source"], changed["reason"])
-    if found["sound"]:
+    if not found["findings"] and not found.get("masters", {}).get("changed"):
         log.info("all is as the ledger of %s has it", found["output"])
 
 

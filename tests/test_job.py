@@ -142,14 +142,14 @@ def test_the_same_job_gives_the_same_bytes_on_any_plan(archive, tmp_path, heliog
         ).read_bytes()
 
 
-def test_a_job_may_be_run_again_but_not_another_in_its_place(archive, tmp_path):
+def test_a_job_may_be_run_again_and_another_in_its_place_only_if_that_is_said(archive, tmp_path):
     output = tmp_path / "out"
     run("degrade", archive, output, "--recipe", "mask:3")
     first = digests(output / "images")
     run("degrade", archive, output, "--recipe", "mask:amount=0.4,shape=pixels")
     assert digests(output / "images") == first  # the same recipe in other words
-    with pytest.raises(JobError, match="--overwrite"):
-        run("degrade", archive, output, "--recipe", "mask:4")
+    beside = run("degrade", archive, output, "--recipe", "mask:5")
+    assert Path(beside.output).parent == output / "generations"
     assert digests(output / "images") == first
     run("degrade", archive, output, "--recipe", "mask:4", "--overwrite")
     second = digests(output / "images")

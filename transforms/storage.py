@@ -274,6 +274,27 @@ def _write_local(path: str, parts: Sequence[Buffer], temporary: str) -> None:
         raise
 
 
+def move(path: str, target: str) -> None:
+    """Move a file to where there is none, on the same storage; an object is copied whole.
+
+    Raises:
+        StorageError: it could not be moved, and is still under `path`.
+    """
+    if exists(target):
+        raise StorageError(f"cannot move {path} to {target}: something is there already")
+    if not is_local(path):
+        data = read(path)
+        _patiently("write", target, lambda store: store.write(target, data, target))
+        delete(path)
+        return
+
+    def move_local(_: object) -> None:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        Path(path).replace(target)
+
+    _patiently("move", path, move_local)
+
+
 def delete(path: str) -> None:
     """Delete a file, if it is there.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.packages.bag import BAGIT
 from pipeline.packages.iiif import IIIF
 from pipeline.packages.package import Package, PackageError, Packaging
 from pipeline.packages.premis import PREMIS
+from transforms import storage
 
 __all__ = ["FOLDERS", "PACKAGES", "MakePackages", "Package", "PackageError", "Packaging"]
 
@@ -29,6 +30,16 @@ def are_made(packaging: Packaging) -> bool:
         return True
     made = Ledger(packaging.output).packages() == _facts(packaging)
     return made and ("bagit" not in packaging.names or bag.is_declared(packaging.root))
+
+
+def are_there(output: str, names: Iterable[str]) -> bool:
+    """Tell whether there is anything of each of several packages that have been made."""
+    folders = [PACKAGES[name].folder for name in names if name in PACKAGES]
+    return all(
+        any(True for _ in storage.list_if_there(storage.join(output, folder)))
+        for folder in folders
+        if folder
+    )
 
 
 def _facts(packaging: Packaging) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import heliograph
+from pipeline.fixity import digest
 from pipeline.ledger import LEDGER, Ledger
 from pipeline.packages.package import (
     Package,
@@ -62,6 +63,47 @@ def undeclare(root: str) -> None:
     if is_declared(root):
         for name in TAG_FILES:
             storage.delete(storage.join(root, name))
+
+
+def flaw(root: str) -> str | None:
+    """Say why a folder that says it is a bag is no valid one; None where it is: its payload is what
+    its manifest lists, and every file has the digest that it had.
+    """
+    try:
+        tags = _listed(root, TAG_MANIFESTS[0])
+        payload = _listed(root, MANIFESTS[0])
+        start = len(root.rstrip("/")) + 1
+        there = {
+            path
+            for file in storage.list_folder(storage.join(root, PAYLOAD))
+            if not (path := file.path[start:]).startswith(f"{PAYLOAD}/{SCRATCH}/")
+        }
+        if differing := sorted(there ^ payload.keys()):
+            return (
+                f"{differing[0]} is not there"
+                if differing[0] in payload
+                else (f"{differing[0]} is not in its manifest")
+            )
+        with ThreadPoolExecutor(_THREADS) as pool:
+            paths = [*tags, *payload]
+            found = pool.map(lambda path: digest(storage.join(root, path)).sha256, paths)
+            for path, now in zip(paths, found, strict=True):
+                if now != {**tags, **payload}[path]:
+                    return f"{path} is not what its manifest says"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _listed(root: str, manifest: str) -> dict[str, str]:
+    """Read a manifest: the digests of files, by their paths below the bag."""
+    found = {}
+    for line in storage.read(storage.join(root, manifest)).decode().splitlines():
+        sha256, _, path = line.partition("  ")
+        for code, character in (("%0A", "\n"), ("%0D", "\r"), ("%25", "%")):
+            path = path.replace(code, character)
+        found[path] = sha256
+    return found
 
 
 def _tasks(packaging: Packaging) -> Iterator[str]:
