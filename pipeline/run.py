@@ -24,6 +24,7 @@ from pipeline.archive import ArchiveError, find_sources
 from pipeline.environment import environment, versions
 from pipeline.job import ExitCode, JobCrashedError, JobError
 from pipeline.ledger import FAILED, LEDGER, QUARANTINED, STATUSES, Ledger, LedgerError
+from pipeline.links import link_in
 from pipeline.lock import CLAIMS, Lock
 from pipeline.options import Job
 from pipeline.packages import bag
@@ -79,7 +80,7 @@ class _Found:
 
 
 def _find(job: Job) -> _Found:
-    found, left_out = find_sources(job.archives, job.shards, job.columns)
+    found, left_out = find_sources(job.archives, job.shards, job.columns, job.bounds)
     sources = selected(found, job.only)
     if not sources:
         raise ArchiveError(
@@ -224,6 +225,12 @@ def _code(summary: dict[str, Any]) -> ExitCode:
 def _may_write(ledger: Ledger, job: Job) -> bool:
     """Make sure that what is in the output may be written over; say whether it must go first."""
     before, root = ledger.job(), job.packaging.root
+    for folder in dict.fromkeys((root, job.output)):
+        if link := link_in(folder):
+            raise LedgerError(
+                f"the output holds a symbolic link, {link}, by which files would be written or "
+                "deleted elsewhere: put a folder in its place, or choose another output"
+            )
     if before is None:
         if not _is_taken(root):
             return False

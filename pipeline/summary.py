@@ -33,8 +33,8 @@ def summarise(output: str) -> dict[str, Any]:
     summary = _summary(ledger.job() or {}, rows)
     if (masters := ledger.masters()) is not None:
         summary["masters"] = masters
-    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    ledger.write_result(whole, text.encode("utf-8", "backslashreplace") + b"\n")
+    text = json.dumps(summary, indent=1, allow_nan=False)  # in ASCII, which no terminal obeys
+    ledger.write_result(whole, text.encode() + b"\n")
     return summary
 
 

@@ -44,7 +44,7 @@ def hunt(seed, start, stop, saved=None, program=("-m", "tests.fuzzing")):
 def _some(found, seed, start, stop, saved, program):
     """Run one process until it ends or is ended, and give the number of the next case."""
     command = [sys.executable, "-W", "ignore", *program, str(seed), str(start), str(stop)]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "MALLOC_ARENA_MAX": "2"}
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "MALLOC_ARENA_MAX": "2"}
     number = None
     with (
         tempfile.TemporaryFile("w+") as words,

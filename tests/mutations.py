@@ -229,9 +229,11 @@ _MUTATIONS = {
     "fields": _fields,
     "pieces": _pieces,
 }
-_WEIGHTED = ("flip", "flip", "overwrite", "truncate", "insert", "delete", "splice") + (
-    "fields",
-) * 6 + ("pieces",) * 3
+_WEIGHTED = (
+    ("flip", "flip", "overwrite", "truncate", "insert", "delete", "splice")
+    + ("fields",) * 6
+    + ("pieces",) * 3
+)
 
 
 # -- structure: numbers as (offset, bytes, byte order), pieces as (start, stop) --------------------
@@ -406,7 +408,10 @@ def _jp2_fields(data):
 
 
 def _zip_places(data):
-    return [found.start() for found in re.finditer(rb"PK(\x01\x02|\x03\x04|\x05\x06|\x06[\x06\x07])", data)]
+    return [
+        found.start()
+        for found in re.finditer(rb"PK(\x01\x02|\x03\x04|\x05\x06|\x06[\x06\x07])", data)
+    ]
 
 
 # Of each record of a zip, by its mark: where its numbers are.
@@ -573,7 +578,11 @@ def _correct_zip(data):
         names = sum(struct.unpack("<HH", data[start + 26 : start + 30].ljust(4, b"\0")))
         packed = bytes(data[start + 30 + names :][: member.compress_size])
         try:
-            held = zlib.decompressobj(-15).decompress(packed, 1 << 20) if member.compress_type else packed
+            held = (
+                zlib.decompressobj(-15).decompress(packed, 1 << 20)
+                if member.compress_type
+                else packed
+            )
         except zlib.error:
             continue
         data[at + 16 : at + 20] = struct.pack("<I", zlib.crc32(held))

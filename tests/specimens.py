@@ -53,7 +53,9 @@ def exif(order="<"):
 
     def one(tag, kind, data, count=None):
         size = directories.SIZES[kind]
-        return {tag: Field(tag, kind, count or len(data) // size, data, 400 if tag == 37500 else None)}
+        return {
+            tag: Field(tag, kind, count or len(data) // size, data, 400 if tag == 37500 else None)
+        }
 
     short = struct.Struct(f"{order}H").pack
     inner = Tree(
@@ -67,7 +69,9 @@ def exif(order="<"):
     gps = Tree(order, one(1, 2, b"N\0") | one(2, 5, struct.pack(f"{order}6I", 28, 1, 36, 1, 0, 1)))
     tree = Tree(
         order,
-        one(271, 2, b"Hasselblad\0") | one(274, 3, short(1)) | one(282, 5, struct.pack(f"{order}II", 300, 1)),
+        one(271, 2, b"Hasselblad\0")
+        | one(274, 3, short(1))
+        | one(282, 5, struct.pack(f"{order}II", 300, 1)),
         {directories.EXIF: inner, directories.GPS: gps},
     )
     return directories.stream(tree)[0]
@@ -88,7 +92,15 @@ def _interlaced():
     """A PNG in Adam7's seven passes, which Pillow does not write."""
     pixels = _pixels()
     height, width, _ = pixels.shape
-    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    passes = (
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    )
     rows = b"".join(
         b"\0" + row.tobytes()
         for top, left, down, across in passes
@@ -273,9 +285,11 @@ def tfrecord(images):
 
 def _packed(kind, images):
     label = pa.scalar([7], pa.list_(pa.int64()))
-    return WRITERS[kind].pack(
-        [Sample(name, data, {"label": label}) for name, data in images.items()]
-    ).parts
+    return (
+        WRITERS[kind]
+        .pack([Sample(name, data, {"label": label}) for name, data in images.items()])
+        .parts
+    )
 
 
 def tar(images, form=tarfile.PAX_FORMAT):
@@ -309,14 +323,18 @@ def parquet(images, codec_name="snappy", **options):
         {"bytes": data, "path": name.encode("utf-8", "replace").decode()}
         for name, data in images.items()
     ]
-    table = pa.table({"image": pa.array(rows, kind), "label": ["launch", None, "cat", "cat"][: len(rows)]})
+    table = pa.table(
+        {"image": pa.array(rows, kind), "label": ["launch", None, "cat", "cat"][: len(rows)]}
+    )
     out = io.BytesIO()
     pq.write_table(table, out, compression=codec_name, row_group_size=2, **options)
     return out.getvalue()
 
 
 def _idx():
-    pixels = np.stack([gray(small(name, 12, 14))[..., 0] for name in ("astronaut", "coffee", "rocket")])
+    pixels = np.stack(
+        [gray(small(name, 12, 14))[..., 0] for name in ("astronaut", "coffee", "rocket")]
+    )
     return bytes([0, 0, 8, 3]) + struct.pack(">3I", *pixels.shape) + pixels.tobytes()
 
 
@@ -404,4 +422,3 @@ def name_of(kind, variant):
     if kind in CONTAINERS:
         return ENDING[variant if kind == "arrays" else kind]
     return EXTENSION.get(kind) or f".{variant.partition('-')[0]}"
-
