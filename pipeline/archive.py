@@ -5,14 +5,16 @@ import logging
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from pipeline import generations
 from pipeline.earlier import UNKNOWN, find_derivatives
+from pipeline.links import Walk
 from pipeline.packages.bag import results_in
 from transforms import codec, storage
+from transforms.bounds import USUAL_BOUNDS, Bounds
 from transforms.record import Member, Source
 from transforms.shards import (
     LIST,
@@ -29,6 +31,10 @@ from transforms.shards import (
 from transforms.shards.shard import ShardError, ShardFormat
 
 log = logging.getLogger("heliograph")
+
+# What is left out beside files that are no images.
+LINKS = "links that lead out of the archive, or to folders (see --follow_symlinks)"
+CIRCLES = "links that lead in a circle"
 
 
 class ArchiveError(ValueError):
@@ -48,6 +54,7 @@ class _Found:
         fields: what a list says beside the files it names, by their paths.
         troubles: lines of a list that name no file.
         results: where in it the results of an earlier job are, if it is the output of one.
+        walk: which found the files, if they are local and no list names them.
     """
 
     root: str
@@ -55,10 +62,14 @@ class _Found:
     fields: Mapping[str, Fields] = field(default_factory=dict)
     troubles: Sequence[Source] = ()
     results: str | None = None
+    walk: Walk | None = None
 
 
 def find_sources(
-    archives: Sequence[str], kind: str | None = None, columns: Columns = USUAL_COLUMNS
+    archives: Sequence[str],
+    kind: str | None = None,
+    columns: Columns = USUAL_COLUMNS,
+    bounds: Bounds = USUAL_BOUNDS,
 ) -> tuple[list[Source], dict[str, int]]:
     """List the images of archives, in the order of their keys and those of a shard in the order in
     which it is read, and count what is left out.
@@ -68,9 +79,10 @@ def find_sources(
     image in the output of an earlier job has the key that it had there.
 
     Raises:
-        ArchiveError: an archive is missing, none holds an image, or a shard is something else.
+        ArchiveError: an archive is missing, or none holds an image that could be read, be it that
+            all shards are something else.
     """
-    found_in = [_found_in(archive, kind, columns) for archive in archives]
+    found_in = [_found_in(archive, kind, columns, bounds) for archive in archives]
     if kind == LIST:
         kind = None  # what lists name goes by its own name
     base = _common([folder.root for folder in found_in])
@@ -89,11 +101,19 @@ def find_sources(
                 found[key] = file
             else:
                 left_out[extension or "no extension"] += 1
+        if folder.walk is not None:
+            left_out[LINKS] += folder.walk.left_out
+            left_out[CIRCLES] += folder.walk.circles
+    left_out = +left_out
     others = [source for folder in found_in for source in folder.troubles]
     for folder in found_in:
         if folder.results is not None:
             key = _key(folder.root, base)
-            sources, unknown = find_derivatives(folder.results, key and f"{key}/", _members)
+            sources, unknown = find_derivatives(
+                folder.results,
+                key and f"{key}/",
+                lambda file, form: members(file.path, form, bounds),
+            )
             others += sources
             left_out += unknown
     if not found and not others and left_out[UNKNOWN]:
@@ -111,9 +131,8 @@ def find_sources(
 
     def images(key: str) -> list[Source]:
         shard = kinds[key]
-        return _sources(
-            key, found[key], known[shard] if shard else None, fields.get(found[key].path, ())
-        )
+        form = known[shard] if shard else None
+        return _sources(key, found[key], form, fields.get(found[key].path, ()), bounds)
 
     # Looking into shards waits for storage; of other files there is nothing to wait for, and to
     # hand each of a million to a thread would take longer than all the rest.
@@ -123,28 +142,24 @@ def find_sources(
     if empty := sum(not of_file for of_file in of_files):
         left_out["empty shards"] = empty
     sources = [*itertools.chain.from_iterable(of_files), *others]
+    if sources and all(source.member is not None and source.member.is_none for source in sources):
+        one = sources[0]
+        raise ArchiveError(f"{one.path}: {one.member.trouble if one.member else ''}")
     if not sources:
         raise ArchiveError(f"no images in {', '.join(archives)}: its shards are empty")
     return sources, dict(sorted(left_out.items()))
 
 
 def _sources(
-    key: str, file: storage.File, known: ShardFormat | None, fields: Fields
+    key: str, file: storage.File, known: ShardFormat | None, fields: Fields, bounds: Bounds
 ) -> list[Source]:
     """Give the images of a file: itself, or those of a shard."""
     if known is None:
         return [Source(key, file.path, file.size, file.modified, fields=fields)]
     return [
         Source(f"{key}#{member.name}", file.path, size, file.modified, member, fields)
-        for member, size in _members(file, known)
+        for member, size in members(file.path, known, bounds)
     ]
-
-
-def _members(file: storage.File, known: ShardFormat) -> Iterator[tuple[Member, int]]:
-    try:
-        yield from members(file.path, known)
-    except ShardError as error:
-        raise ArchiveError(f"{file.path}: {error}") from error
 
 
 def archive_root(archive: str) -> str:
@@ -163,7 +178,7 @@ def _is_glob(archive: str) -> bool:
     return storage.has_meta(archive) and not storage.exists(archive)
 
 
-def _found_in(archive: str, kind: str | None, columns: Columns) -> _Found:
+def _found_in(archive: str, kind: str | None, columns: Columns, bounds: Bounds) -> _Found:
     root = archive_root(archive)
     if not _is_glob(archive) and (results := results_in(root)) is not None:
         if others := generations.names(root) if storage.is_local(root) else ():
@@ -174,14 +189,19 @@ def _found_in(archive: str, kind: str | None, columns: Columns) -> _Found:
                 ", ".join(storage.join(root, generations.GENERATIONS, name) for name in others),
             )
         return _Found(root, results=results)
-    root, files = _list(archive)
+    root, files, walk = _list(archive, bounds)
+    if not files and walk is not None and walk.left_out:
+        raise ArchiveError(
+            f"nothing in the archive {archive} but {walk.left_out} links out of it, or to "
+            "folders: say --follow_symlinks to follow them"
+        )
     if not files:
         raise ArchiveError(f"nothing in the archive {archive}: no such folder, file or match")
     # In a folder, a text beside images is a text; named directly it is a list of images.
     named = len(files) == 1 and files[0].path == archive_root(archive)
     if kind == LIST or (kind is None and named and is_list(archive)):
         return _named_by(files, columns)
-    return _Found(root, files)
+    return _Found(root, files, walk=walk)
 
 
 def _named_by(lists: Sequence[storage.File], columns: Columns) -> _Found:
@@ -215,16 +235,18 @@ def _unnamed(file: storage.File, line: Target) -> Source:
     return Source(key, file.path, 0, file.modified, member)
 
 
-def _list(archive: str) -> tuple[str, list[storage.File]]:
+def _list(archive: str, bounds: Bounds) -> tuple[str, list[storage.File], Walk | None]:
     root = archive_root(archive)
+    walk = Walk(root, bounds.follow_symlinks) if storage.is_local(root) else None
     if _is_glob(archive):
         pattern = os.path.abspath(archive) if storage.is_local(archive) else archive
-        return root, list(storage.list_glob(pattern))
+        files = storage.list_glob(pattern)
+        return root, list(files if walk is None else walk.among(files)), walk
     if file := storage.find_file(root):
-        return posixpath.dirname(root), [file]
-    if storage.is_local(root) and not os.path.exists(root):
-        return root, []
-    return root, list(storage.list_folder(root))
+        return posixpath.dirname(root), [file], None  # which was named, be it a link
+    if walk is None:
+        return root, list(storage.list_folder(root)), None
+    return root, list(walk.files()) if os.path.exists(root) else [], walk
 
 
 def _common(roots: list[str]) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from heliograph import __version__
+from pipeline import terminal
 from pipeline.contract_options import with_pairs_joined
 from pipeline.options import RECIPE_COMMANDS, REPAIR, VERIFY, add_options
 from pipeline.training_options import TRAIN, TRAINING_OPTIONS
@@ -168,7 +169,7 @@ class _ListDegradations(argparse.Action):
 
 def _log_to_stderr(verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("heliograph: %(message)s"))
+    handler.setFormatter(terminal.Formatter("%(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     log.propagate = False

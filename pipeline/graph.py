@@ -43,7 +43,8 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
         | "Plan" >> beam.Create(list(references), reshuffle=False)
         | "Reshuffle" >> beam.Reshuffle()
         | "Fetch" >> FetchSpecs(job.output)
-        | "Read" >> Read(job.max_pixels, job.columns, decode=not job.encoding.untouched)
+        | "Read"
+        >> Read(job.max_pixels, job.columns, decode=not job.encoding.untouched, bounds=job.bounds)
     )
     if job.recipe is not None:
         batches |= "Degrade" >> Degrade(job.recipe, job.seed)

@@ -26,6 +26,7 @@ from pipeline.plan import Budget
 from pipeline.provenance import tool_of
 from pipeline.serving import Served, serve
 from transforms import storage
+from transforms.bounds import Bounds
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
 from transforms.guards import GuardError, parse_guards
 from transforms.metadata import Tool
@@ -152,6 +153,7 @@ def make_job(args: argparse.Namespace) -> Job:
         shards=args.format,
         columns=columns,
         max_pixels=max_pixels,
+        bounds=Bounds(args.max_bytes, args.max_members, args.follow_symlinks),
         budget=budget,
         workers=args.workers or cores(),
         overwrite=args.overwrite,

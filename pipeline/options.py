@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.saved_model import Precision
     from pipeline.packages import Packaging
     from pipeline.plan import Budget
+    from transforms.bounds import Bounds
     from transforms.metrics.perceptual import Lpips
     from transforms.recipe import Recipe
     from transforms.shards import Columns
@@ -57,6 +58,7 @@ class Job:
         shards: the kind of shards that all files are taken for; None to go by their names.
         columns: of shards that hold images and names.
         max_pixels: an image of more is a failure.
+        bounds: how far the archives are gone into.
         budget: of one batch.
         workers: worker processes of the local runner.
         operator: who runs it, for the ledger.
@@ -94,6 +96,7 @@ class Job:
     shards: str | None
     columns: "Columns"
     max_pixels: int
+    bounds: "Bounds"
     budget: "Budget"
     workers: int
     overwrite: bool
@@ -277,6 +280,27 @@ OPTIONS: tuple[Option, ...] = (
         default=250_000_000,
         metavar="N",
         help="an image of more pixels is a failure, not a memory error (default: %(default)s)",
+    ),
+    _option(
+        "--max_bytes",
+        type=whole(1),
+        default=4 << 30,
+        metavar="N",
+        help="an encoded image of more bytes, a file or in a shard, is a failure (default: "
+        "%(default)s)",
+    ),
+    _option(
+        "--max_members",
+        type=whole(1),
+        default=2_000_000,
+        metavar="N",
+        help="of a shard of more images, those beyond are one failure (default: %(default)s)",
+    ),
+    _option(
+        "--follow_symlinks",
+        action="store_true",
+        help="follow symbolic links of ARCHIVE that lead out of it, or to folders; without it they "
+        "are left out and counted",
     ),
     _option(
         "--batch_size",

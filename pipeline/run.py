@@ -26,6 +26,7 @@ from pipeline.environment import environment, versions
 from pipeline.generations import Chosen
 from pipeline.job import ExitCode, JobCrashedError, JobError
 from pipeline.ledger import FAILED, LEDGER, QUARANTINED, STATUSES, Ledger, LedgerError
+from pipeline.links import link_in
 from pipeline.lock import Lock
 from pipeline.options import Job
 from pipeline.packages import bag
@@ -59,7 +60,7 @@ def run(job: Job, options: PipelineOptions) -> Result:
         LockedError: another job is working on the output.
     """
     try:
-        chosen = generations.choose(job)
+        chosen = _choose(job)
         found = _find(job)
         if job.dry_run:
             generations.say(chosen)
@@ -67,13 +68,25 @@ def run(job: Job, options: PipelineOptions) -> Result:
         # The whole output, with its generations, and not just the payload of a bag; and nothing is
         # written before it is held.
         with Lock(chosen.lock):
-            chosen = generations.choose(job)  # asked again, now that nobody else writes
+            chosen = _choose(job)  # asked again, now that nobody else writes
             generations.say(chosen)
             return _run(chosen, found, options)
     except (ArchiveError, LedgerError) as error:
         raise JobError(str(error)) from error
     except storage.StorageError as error:
         raise JobError(f"{error}; choose an output folder that can be written to") from error
+
+
+def _choose(job: Job) -> Chosen:
+    """Find the place of a job's results, by which nothing is written elsewhere."""
+    chosen = generations.choose(job)
+    for folder in dict.fromkeys((chosen.lock, chosen.job.packaging.root, chosen.job.output)):
+        if link := link_in(folder):
+            raise LedgerError(
+                f"the output holds a symbolic link, {link}, by which files would be written or "
+                "deleted elsewhere: put a folder in its place, or choose another output"
+            )
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,7 @@ class _Found:
 
 
 def _find(job: Job) -> _Found:
-    found, left_out = find_sources(job.archives, job.shards, job.columns)
+    found, left_out = find_sources(job.archives, job.shards, job.columns, job.bounds)
     sources = selected(found, job.only)
     if not sources:
         raise ArchiveError(

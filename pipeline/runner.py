@@ -66,6 +66,9 @@ def _say_retries(result: PipelineResult) -> None:
         log.warning("storage: %d calls were tried again", retries)
 
 
+_WORKER = str(Path(__file__).resolve().with_name("worker.py"))
+
+
 @contextmanager
 def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
     """Give the FnApiRunner with worker processes whose chatter goes to a file until they crash."""
@@ -76,10 +79,11 @@ def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
     folder = Path(tempfile.mkdtemp(prefix="heliograph-"))
     chatter = folder / "workers.log"
     # Beam's own multi_processing mode breaks on a path of Python with a space in it. exec leaves
-    # no shell between the runner and its worker, so that $$ is the worker's number.
+    # no shell between the runner and its worker, so that $$ is the worker's number. -P and a path,
+    # not -m: a folder called pipeline where the job is started is not ours.
     command = (
-        f"touch {shlex.quote(str(folder))}/$$; exec {shlex.quote(sys.executable)} "
-        f"-m pipeline.worker {shlex.quote(str(folder))} 2>>{shlex.quote(str(chatter))}"
+        f"touch {shlex.quote(str(folder))}/$$; exec {shlex.quote(sys.executable)} -P "
+        f"{shlex.quote(_WORKER)} {shlex.quote(str(folder))} 2>>{shlex.quote(str(chatter))}"
     )
     try:
         with _watched(folder, chatter):

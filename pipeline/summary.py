@@ -236,8 +236,8 @@ def finish(ledger: Ledger, whole: Part) -> dict[str, Any]:
     told = _summary(ledger.job() or {}, whole)
     if (masters := ledger.masters()) is not None:
         told["masters"] = masters
-    text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
-    ledger.write_result(summary, text.encode("utf-8", "backslashreplace") + b"\n")
+    text = json.dumps(told, indent=1, allow_nan=False)  # in ASCII, which no terminal obeys
+    ledger.write_result(summary, text.encode() + b"\n")
     return told
 
 

@@ -1,6 +1,6 @@
 """A worker process of the local runner: Beam's own, that dies with the job that started it.
 
-python -m pipeline.worker FOLDER
+python -P pipeline/worker.py FOLDER
 
 FOLDER holds a file of the process's number, which goes when the worker ends by itself.
 """
@@ -14,6 +14,9 @@ from pathlib import Path
 
 from apache_beam.runners.worker import sdk_worker_main
 
+# Where the driver's own modules are, of which a worker is sent only the names.
+_ROOT = str(Path(__file__).resolve().parents[1])
+
 _LOOK_EVERY = 0.5  # seconds
 
 
@@ -26,6 +29,8 @@ def _die_with(parent: int) -> None:
 
 def main() -> None:
     """Run until the driver says that it is enough, or is gone."""
+    if _ROOT not in sys.path:
+        sys.path.insert(0, _ROOT)
     # Ctrl-C goes to all processes of a terminal; workers are to finish what they are at.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()

@@ -1,6 +1,6 @@
 """Names of derivatives: whatever a shard calls its images, they stay inside the output.
 
-And names as text, whatever bytes they are.
+And names as text, whatever bytes they are; and as part of an output, whoever gives them.
 """
 
 import hashlib
@@ -27,6 +27,11 @@ def safe_path(name: str) -> str:
     if len(_bytes(path)) <= _LONGEST:
         return path
     return _cut("/".join(parts[-1:]), name)
+
+
+def is_confined(path: str) -> bool:
+    """Tell whether a relative path, with forward slashes, stays in the folder it is joined to."""
+    return not {"", ".", ".."} & set(path.split("/")) and "\0" not in path
 
 
 def _safe_part(part: str) -> str:
@@ -62,3 +67,15 @@ def _escaped(character: str) -> str:
     code = ord(character)
     byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code  # as `surrogateescape` has it
     return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{code:04x}"
+
+
+# What a terminal obeys or a reader is deceived by: control characters of C0 and C1, marks that turn
+# the direction of text (Unicode 15, UAX 9), separators of lines, and what is no text at all.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Write text so that a terminal shows it and obeys nothing in it."""
+    return _UNPRINTABLE.sub(lambda found: _escaped(found[0]), text)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import codec, scratch, storage
+from transforms.bounds import USUAL_BOUNDS, Bounds, check_bytes
 from transforms.pages import unfold
 from transforms.record import Batch, BatchSpec, Record, Source
 from transforms.scratch import Buffer
@@ -18,18 +19,21 @@ from transforms.shards.shard import Content
 from transforms.stage import StageDoFn
 
 
-def read_record(record: Record, shard: OpenShard) -> Record:
+def read_record(record: Record, shard: OpenShard, bounds: Bounds = USUAL_BOUNDS) -> Record:
     """Read the master's bytes and take their digest. The master is only ever opened for reading.
 
     Args:
         record: with its source.
         shard: that images of shards are read from.
+        bounds: how large it may be.
 
     Raises:
+        BoundsError: it is larger.
         StorageError: it cannot be read.
         ShardError: it cannot be had from its shard.
     """
     source = record.source
+    check_bytes(source.size, bounds)
     if source.member is None:
         beside = shard.row(*source.table) if source.table else {}
         content = Content(encoded=_file(source), fields=beside)
@@ -38,6 +42,7 @@ def read_record(record: Record, shard: OpenShard) -> Record:
     pixels = None if content.pixels is None else np.ascontiguousarray(content.pixels)
     held = content.encoded if pixels is None else pixels.data
     assert held is not None, f"{record.key} is neither encoded nor pixels"
+    check_bytes(memoryview(held).nbytes, bounds)  # which not every list or shard tells before
     return record.replace(
         encoded=content.encoded,
         pixels=pixels,
@@ -97,6 +102,7 @@ class Read(beam.PTransform):
         max_pixels: an image of more is a failure, not a memory error.
         columns: of shards that hold images and names.
         decode: whether the pixels are wanted, or just the bytes.
+        bounds: how large an encoded master may be.
     """
 
     def __init__(
@@ -105,28 +111,31 @@ class Read(beam.PTransform):
         columns: Columns = USUAL_COLUMNS,
         *,
         decode: bool = True,
+        bounds: Bounds = USUAL_BOUNDS,
     ) -> None:
         super().__init__()
         self.max_pixels = max_pixels
         self.columns = columns
         self.decode = decode
+        self.bounds = bounds
 
     def expand(self, specs: beam.PCollection[str]) -> beam.PCollection[Batch]:
         """Read and decode."""
-        read = _ReadDoFn(self.max_pixels, self.columns, self.decode)
+        read = _ReadDoFn(self.max_pixels, self.columns, self.decode, self.bounds)
         return specs | beam.ParDo(read).with_output_types(Batch)
 
 
 class _ReadDoFn(StageDoFn):
-    def __init__(self, max_pixels: int, columns: Columns, decode: bool) -> None:
+    def __init__(self, max_pixels: int, columns: Columns, decode: bool, bounds: Bounds) -> None:
         super().__init__("decode" if decode else "read")
         self.max_pixels = max_pixels
         self.columns = columns
         self.decode = decode
+        self.bounds = bounds
 
     def process(self, spec: str) -> Iterable[Batch]:
         with OpenShard(self.columns) as shard:
-            functions = {"read": lambda record: read_record(record, shard)}
+            functions = {"read": lambda record: read_record(record, shard, self.bounds)}
             if self.decode:
                 functions["decode"] = lambda record: decode_record(record, self.max_pixels)
             for batch in BatchSpec.from_json(spec).batches():

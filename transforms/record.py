@@ -31,6 +31,7 @@ class Member:
         pixels: how many it has, of one that is stored as an array; else 0.
         trouble: why it cannot be read, if planning found that out.
         beside: bytes of what comes with it, roughly.
+        is_none: whether it stands for a file that is no such shard.
     """
 
     shard: str
@@ -40,6 +41,7 @@ class Member:
     pixels: int = 0
     trouble: str | None = None
     beside: int = 0
+    is_none: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,6 +245,9 @@ def write(path: str, data: Buffer | Sequence[Buffer], scratch: str) -> None:
     then renamed; two workers that write the same thing do not meet. An object store shows an object
     once it has all of it, and has held it to its checksum, so an object is written once.
 
+    What lies between the folder that holds `scratch` and the file is made of folders, not of
+    symbolic links, which whoever can write there may point anywhere.
+
     Raises:
         StorageError: it could not be written; nothing is left under `path` that was not there.
     """
@@ -258,6 +261,7 @@ def write(path: str, data: Buffer | Sequence[Buffer], scratch: str) -> None:
 
 
 def _write_local(path: str, parts: Sequence[Buffer], temporary: str) -> None:
+    _refuse_links(path, temporary)
     try:
         os.makedirs(os.path.dirname(temporary), exist_ok=True)
         with open(temporary, "wb") as file:
@@ -293,6 +297,18 @@ def move(path: str, target: str) -> None:
         Path(path).replace(target)
 
     _patiently("move", path, move_local)
+
+
+def _refuse_links(*paths: str) -> None:
+    folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+    base = os.path.commonpath(folders)
+    for folder in folders:
+        while len(folder) > len(base):
+            if Path(folder).is_symlink():
+                raise StorageError(
+                    f"cannot write to {folder}: it is a symbolic link; put a folder in its place"
+                )
+            folder = os.path.dirname(folder)
 
 
 def delete(path: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from transforms import codec, metadata, storage
 from transforms.codec.compression import compression_of
 from transforms.metadata import Origin, Provenance, Tool
+from transforms.names import is_confined
 from transforms.pages import fold, unfold
 from transforms.record import Batch, Derivative, MaskFile, Record, SharedFile, Source
 from transforms.scratch import Buffer
@@ -215,6 +216,9 @@ class _Place(ABC):
 
     def _write(self, folder: str, name: str, data: Buffer | Sequence[bytes]) -> None:
         path = storage.join(self.output, folder, name)
+        # Keys and ledgers of earlier jobs name files as well, and not all of them are ours.
+        if not is_confined(name):
+            raise storage.StorageError(f"cannot write {path}: its name leads out of {folder}")
         storage.write(path, data, scratch=storage.join(self.output, SCRATCH))
 
     def _write_shared(self, folder: str, name: str, parts: Sequence[bytes]) -> None:

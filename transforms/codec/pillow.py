@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from transforms import metadata, scratch
-from transforms.codec import carried
+from transforms.codec import carried, jpeg
 from transforms.codec import samples as convert
 from transforms.codec.form import CodecError, Decoded, Form, Stated, check_size, upright
 from transforms.icc import SRGB
@@ -29,6 +29,8 @@ def decode(data: Buffer, formats: list[str], max_pixels: int, frame: int = 0) ->
     with _opened(scratch.opened(data), formats) as image:
         width, height = image.size
         check_size(width, height, max_pixels)
+        if _format(image) == "JPEG":
+            jpeg.check_scans(data)
         _refuse_cut_depth(image, data)
         warnings: list[str] = []
         stated = dict(image.info)

@@ -16,7 +16,7 @@ import numpy as np
 from tifffile import COMPRESSION, TiffFile, TiffPage
 
 from transforms import scratch
-from transforms.codec import carried, pillow
+from transforms.codec import carried, jpeg, pillow
 from transforms.codec import samples as convert
 from transforms.codec.form import (
     CodecError,
@@ -36,6 +36,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it would tell, 
 
 MOST_PAGES = 4096
 _MOST_SAMPLES = 8  # a pixel: four inks and four more
+_MOST_PARTS = 4_000_000  # strips and tiles of all pages: of 16 by 16 pixels, a billion pixels
 _MOST_NUMBERS = 16 << 20  # bytes of numbers in a directory: they become Python's, twelve times that
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -44,6 +45,7 @@ _BYTES = {1, 2, 6, 7, 129}  # types whose values stay bytes
 _FORMAT = 339
 _SAMPLES, _SUBFILE, _OLD_SUBFILE, _TILE_WIDTH, _TILE_HEIGHT = 277, 254, 255, 322, 323
 _XMP, _IPTC, _ICC, _SUBIFDS, _ORIENTATION = 700, 33723, 34675, 330, 274
+_PLACES = (273, 324)  # StripOffsets, TileOffsets
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 
 # Compressions whose decoders are told how much they may give, or are checked before.
@@ -65,6 +67,10 @@ class _Page:
     def number_of(self, tag: int) -> int | None:
         return directories.number(self.data, self.layout, self.directory.find(tag))
 
+    def count_of(self, tag: int) -> int:
+        entry = self.directory.find(tag)
+        return entry.count if entry else 0
+
     def value(self, tag: int) -> bytes | None:
         entry = self.directory.find(tag)
         return directories.value(self.data, entry) if entry and entry.size else None
@@ -79,10 +85,15 @@ def decode(data: Buffer, max_pixels: int) -> list[Decoded]:
     """
     pages = _pages(data)
     decoded: list[Decoded] = []
-    total = 0
+    total = parts = 0
     for page in pages:
         width, height = _check_claims(page, max_pixels)
         total += width * height
+        parts += max((page.count_of(tag) for tag in _PLACES), default=0)
+    if parts > _MOST_PARTS:
+        raise CodecError(
+            f"it is cut into {parts:,} strips or tiles, more than the {_MOST_PARTS:,} that are read"
+        )
     if total > max_pixels:
         raise CodecError(
             f"{len(pages)} pages of {total:,} pixels together are more than the {max_pixels:,} of "
@@ -352,6 +363,7 @@ def _check_jpeg(part: memoryview, tiff: Any) -> None:
     height, width = (tiff.tilelength, tiff.tilewidth) if tiff.is_tiled else tiff.shaped[2:4]
     if size[0] > width + 64 or size[1] > height + 64:
         raise CodecError(f"its JPEG header claims {size[0]} x {size[1]} pixels")
+    jpeg.check_scans(part)
 
 
 def jpeg_size(data: Buffer) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, cast
 
 from transforms import codec, storage
+from transforms.bounds import USUAL_BOUNDS, Bounds
 from transforms.record import Member
 from transforms.shards import fields, idx, lists, npy, npz, parquet, tfrecord, webdataset, zips
 from transforms.shards.shard import Content, Place, ShardError, ShardFormat
@@ -160,20 +161,23 @@ def _looks_like(head: bytes) -> str:
     return f"; it looks like a {image} image" if image else ""
 
 
-def members(path: str, known: ShardFormat) -> Iterator[tuple[Member, int]]:
+def members(
+    path: str, known: ShardFormat, bounds: Bounds = USUAL_BOUNDS
+) -> Iterator[tuple[Member, int]]:
     """List the images of a shard, each with a name of its own, and their bytes.
 
-    A shard that cannot be read is one member with its trouble.
-
-    Raises:
-        ShardError: it is a shard of another kind, or none.
+    A shard that cannot be read, or is none, is one member with its trouble; and so are all images
+    together that are beyond the bounds.
     """
     times: Counter[str] = Counter()
     compression = None
     try:
         compression = sniffed(path, known)
         with opened(path, compression) as shard:
-            for entry in known.entries(shard):
+            for count, entry in enumerate(known.entries(shard)):
+                if count == bounds.members:
+                    yield _unlisted(known, compression, f"{count:,} images and more", bounds), 0
+                    return
                 name, trouble = entry.name, entry.trouble
                 times[name] += 1
                 while times[name] > 1:
@@ -192,12 +196,17 @@ def members(path: str, known: ShardFormat) -> Iterator[tuple[Member, int]]:
                     ),
                     entry.size,
                 )
-    except ShardError:
-        raise
+    except ShardError as error:
+        yield Member(known.name, None, "*", (), trouble=str(error), is_none=True), 0
     except OSError as error:
         # Nobody knows what else there is: one failure stands for it.
         trouble = f"cannot list the shard: {getattr(error, 'strerror', None) or error}"
         yield Member(known.name, compression, "*", (), trouble=trouble), 0
+
+
+def _unlisted(known: ShardFormat, compression: str | None, what: str, bounds: Bounds) -> Member:
+    trouble = f"it holds {what}; those beyond the {bounds.members:,} of --max_members are not read"
+    return Member(known.name, compression, "*", (), trouble=trouble)
 
 
 class OpenShard:
