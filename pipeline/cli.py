@@ -24,7 +24,8 @@ exit codes:
   1  crashed
   2  wrong usage or configuration; nothing was done
   3  finished, but some images failed or were quarantined: see OUTPUT/failures.jsonl
-  4  a master or a derivative is not what it was (--verify_masters, verify)
+  4  a master or a derivative is not what it was (--verify_masters, verify), or a quality gate
+     is not passed (--max_failed, --min_psnr, --baseline ...): see OUTPUT/gates.json
  75  another job is working on OUTPUT: try again later
 130  interrupted; the same command goes on from there
 """
@@ -182,7 +183,7 @@ def _job(
 
     from apache_beam.io.filesystems import FileSystems
 
-    from pipeline import demo, job, lock, report, run
+    from pipeline import demo, gates, job, lock, report, run
 
     try:
         if args.command == "demo":
@@ -206,6 +207,7 @@ def _job(
     if prepared.dry_run:
         return result.code
     report.tell(result.summary, prepared.output)
+    gates.tell(result.verdict)
     if args.command == "demo":
         demo.finish(prepared)
     return result.code

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.contract_options import CONTRACT, MODEL, SAID
+from pipeline.gate_options import GATE_OPTIONS
 from pipeline.option import Option, option, some_of, web_address, whole
 from transforms.metadata.provenance import SOURCE_TYPES
 
 if TYPE_CHECKING:
     from models.contract import Contract
     from models.saved_model import Precision
+    from pipeline.gates import Gates
     from pipeline.packages import Packaging
     from pipeline.plan import Budget
     from transforms.metrics.perceptual import Lpips
@@ -68,6 +70,7 @@ class Job:
         only: keys, or globs of keys, that the run is confined to; none for all.
         limit: most images of the run.
         dry_run: whether to tell the plan alone.
+        gates: what the results must reach, which decides none of them.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
     """
@@ -102,6 +105,7 @@ class Job:
     signing: "Signing | None"
     digest: str
     facts: Mapping[str, Any]
+    gates: "Gates"
     retry: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     limit: int | None = None
@@ -395,6 +399,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="N",
         help="do at most so many of the images that are left",
     ),
+    *GATE_OPTIONS,
     _option(
         "--dry_run",
         commands=_ARCHIVES,
