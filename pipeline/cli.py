@@ -8,11 +8,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heliograph import __version__
 from pipeline.contract_options import with_pairs_joined
 from pipeline.options import RECIPE_COMMANDS, VERIFY, add_options
 from pipeline.training_options import TRAIN, TRAINING_OPTIONS
+
+if TYPE_CHECKING:
+    from pipeline.job import ExitCode
+    from pipeline.metrics_file import MetricsFile
 
 log = logging.getLogger("heliograph")
 
@@ -181,17 +186,32 @@ def _job(
     own = beam_options.add_to(commands[argv[0]])
     args = parser.parse_args(argv)
 
+    from pipeline import job
+    from pipeline.metrics_file import MetricsFile, MetricsFileError
+
+    try:
+        told = MetricsFile(getattr(args, "metrics_file", None), args.output)
+    except MetricsFileError as error:
+        log.error("%s", error)
+        return job.ExitCode.USAGE
+    with told:
+        told.code = _run(args, own, told)
+    return told.code
+
+
+def _run(args: argparse.Namespace, own: set[str], told: "MetricsFile") -> "ExitCode":
+    """Run a job, say how it ended, and tell that to what is written for Prometheus."""
     from apache_beam.io.filesystems import FileSystems
 
-    from pipeline import demo, gates, job, lock, report, run
+    from pipeline import beam_options, demo, gates, job, lock, report, run
 
     try:
         if args.command == "demo":
             demo.prepare(args)
         options = beam_options.make(args, own)
         FileSystems.set_options(options)
-        prepared = job.make_job(args)
-        result = run.run(prepared, options)
+        told.job = prepared = job.make_job(args)
+        told.result = result = run.run(prepared, options)
     except job.JobError as error:
         log.error("%s", error)
         return job.ExitCode.USAGE

@@ -401,6 +401,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     *GATE_OPTIONS,
     _option(
+        "--metrics_file",
+        commands=_ARCHIVES,
+        metavar="FILE.prom",
+        help="write how the job ended and what is in OUTPUT for Prometheus, into the folder of "
+        "node_exporter's textfile collector; also when it fails (see docs/monitoring.md)",
+    ),
+    _option(
         "--dry_run",
         commands=_ARCHIVES,
         action="store_true",

@@ -205,6 +205,7 @@ def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any
         "environment": environment(options.view_as(StandardOptions).runner, job.operator),
         "state": todo.state,
         "begun": time.time(),
+        "images": len(todo.left.sources),
         "pixels": todo.pixels,
     }
 
