@@ -107,7 +107,7 @@ def test_the_figures_of_a_gate_are_printed(archive, done, caplog):
     regate(archive, done, *options, code=ExitCode.FIXITY)
     mean = json.loads((done / "summary.json").read_text())["metrics"]["ssim_degraded"]["mean"]
     assert [record.message for record in caplog.records if "gate" in record.message] == [
-        "gate --max_failed 4.9%: not passed: 5.0000% of 20 images are failed, not at most 4.9000%",
+        "gate --max_failed 4.9%: not passed: 5 % of 20 images are failed, not at most 4.9 %",
         "gate --max_quarantined 2: passed: quarantined: 0 of 20 images",
         f"gate --at_least ssim_degraded=0.99: not passed: ssim_degraded is {mean:.6g} on average "
         "of 19 images, not at least 0.99",
