@@ -28,13 +28,15 @@ setup(
         "keras>=3.10,<4",
         "numpy>=1.26",
         "opencv-python-headless>=5,<6",
+        # Reads commit records.
+        "orjson>=3.9.7",
         "pillow>=12",
         "protobuf>=5",
         "pyarrow>=18",
         "rich>=13",
         "scikit-image>=0.25",
-        # The distributions that tests of significance need.
-        "scipy>=1.11",
+        # Student's t, and what tests of significance need (pipeline/statistics.py and drift.py).
+        "scipy>=1.11.4",
         "tensorflow>=2.18",
         # What the tags of a TIFF say of its strips and tiles.
         "tifffile>=2026.3.3",
