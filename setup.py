@@ -35,7 +35,7 @@ setup(
         "pyarrow>=18",
         "rich>=13",
         "scikit-image>=0.25",
-        # Quantiles of Student's t (pipeline/statistics.py).
+        # Student's t, and what tests of significance need (pipeline/statistics.py and drift.py).
         "scipy>=1.11.4",
         "tensorflow>=2.18",
         # What the tags of a TIFF say of its strips and tiles.
@@ -46,6 +46,8 @@ setup(
     extras_require={
         # Content credentials (transforms/sign.py), and the certificates that sign them.
         "c2pa": ["c2pa-python>=0.38", "cryptography>=43"],
+        # Files for Prometheus (pipeline/metrics_file.py).
+        "prometheus": ["prometheus_client>=0.20"],
         # Storage other than local folders.
         "aws": ["apache-beam[aws]"],
         "azure": ["apache-beam[azure]"],
@@ -59,6 +61,7 @@ setup(
             "ruff>=0.11",
             "c2pa-python>=0.38",
             "cryptography>=43",
+            "prometheus_client>=0.20",
             # What bags and IIIF manifests are held to; iiif-prezi3 itself is in the Makefile.
             "bagit>=1.9",
             "pydantic>=2",

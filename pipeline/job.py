@@ -17,8 +17,9 @@ from models import comparison
 from models.contract import ContractError
 from models.description import flag
 from models.saved_model import digest, resolve_precision
-from pipeline import packages
+from pipeline import gate_options, gates, packages
 from pipeline.archive import archive_root
+from pipeline.drift import BaselineError, read_baseline
 from pipeline.environment import cores
 from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, SHARD_SIZE, Job
 from pipeline.packages import bag, iiif
@@ -119,10 +120,19 @@ def make_job(args: argparse.Namespace) -> Job:
         signing = _signing(args, served, tool)
         if signing is not None:
             facts["certificate_sha256"] = signing.fingerprint
+        scores = gates.scores_of(
+            metrics,
+            damages=recipe is not None,
+            restores=served is not None,
+            lpips=lpips is not None,
+        )
+        held = _gates(args, scores)
     except (
         RecipeError,
         ContractError,
         GuardError,
+        gates.GateError,
+        BaselineError,
         MetricError,
         packages.PackageError,
         SigningError,
@@ -168,6 +178,7 @@ def make_job(args: argparse.Namespace) -> Job:
         digest=digest_of(facts),
         facts=facts,
         said=tuple(getattr(args, "said", ())),
+        gates=held,
     )
 
 
@@ -207,6 +218,21 @@ def _signing(args: argparse.Namespace, served: Served | None, tool: Tool | None)
     sha256 = served.given_sha256 if served else None
     software = ("Heliograph", heliograph.__version__)
     return prepare(certificate, key, software, contract, sha256, tool.source_type)
+
+
+def _gates(args: argparse.Namespace, scores: set[str]) -> gates.Gates:
+    """Say what the results must reach; the baseline is read before it can be written over."""
+    required = gate_options.requirements(args)
+    gates.check(required, scores, args.command)
+    baseline = getattr(args, "baseline", None)
+    most = getattr(args, "max_drift", None)
+    if most is not None and baseline is None:
+        raise gates.GateError("--max_drift is measured from an earlier run: name it by --baseline")
+    return gates.Gates(
+        required,
+        read_baseline(baseline) if baseline else None,
+        gate_options.MAX_DRIFT if most is None else most,
+    )
 
 
 def _find_lpips(args: argparse.Namespace) -> Lpips | None:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.contract_options import CONTRACT, MODEL, SAID
+from pipeline.gate_options import GATE_OPTIONS
 from pipeline.option import Option, option, some_of, web_address, whole
 from transforms.metadata.provenance import SOURCE_TYPES
 
 if TYPE_CHECKING:
     from models.contract import Contract
     from models.saved_model import Precision
+    from pipeline.gates import Gates
     from pipeline.packages import Packaging
     from pipeline.plan import Budget
     from transforms.bounds import Bounds
@@ -70,6 +72,7 @@ class Job:
         only: keys, or globs of keys, that the run is confined to; none for all.
         limit: most images of the run.
         dry_run: whether to tell the plan alone.
+        gates: what the results must reach, which decides none of them.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
         said: the words of its command, but for Beam's options, which may hold credentials.
@@ -106,6 +109,7 @@ class Job:
     signing: "Signing | None"
     digest: str
     facts: Mapping[str, Any]
+    gates: "Gates"
     retry: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     limit: int | None = None
@@ -420,6 +424,14 @@ OPTIONS: tuple[Option, ...] = (
         type=whole(1),
         metavar="N",
         help="do at most so many of the images that are left",
+    ),
+    *GATE_OPTIONS,
+    _option(
+        "--metrics_file",
+        commands=_ARCHIVES,
+        metavar="FILE.prom",
+        help="write how the job ended and what is in OUTPUT for Prometheus, into the folder of "
+        "node_exporter's textfile collector; also when it fails (see docs/monitoring.md)",
     ),
     _option(
         "--dry_run",

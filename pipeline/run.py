@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipeline import generations, packages, resume
+from pipeline import gates, generations, packages, resume
 from pipeline.archive import ArchiveError, find_sources
 from pipeline.environment import environment, versions
 from pipeline.generations import Chosen
@@ -44,11 +44,14 @@ log = logging.getLogger("heliograph")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a job ended: its summary and exit code, and the folder of its results."""
+    """How a job ended: its summary and exit code, the folder of its results, and how these passed
+    their gates, if they have any.
+    """
 
     summary: dict[str, Any]
     code: ExitCode
     output: str
+    verdict: gates.Verdict | None = None
 
 
 def run(job: Job, options: PipelineOptions) -> Result:
@@ -188,6 +191,7 @@ def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
     summary = None if replacing else _summary(ledger)
     if summary is None or not _is_done(job, todo, summary):
         bag.undeclare(job.packaging.root)
+        gates.forget(job.packaging.root)
         for folder in packages.FOLDERS:
             storage.delete_folder(storage.join(job.output, folder))
         if replacing:
@@ -200,8 +204,11 @@ def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
             execute(job, options, references)
         summary = _summary(ledger)
         assert summary is not None, "the graph ends with it"
-    ledger.finish()
     accounted = sum(summary[status] for status in STATUSES)
+    verdict = None
+    if summary["planned"] == accounted and not ledger.is_stopping:
+        verdict = gates.hold(job.packaging.root, job.output, job.gates)
+    ledger.finish()
     if ledger.is_stopping:
         left = summary["planned"] - accounted
         log.error("interrupted: %d images are left; run the same command again", left)
@@ -211,7 +218,7 @@ def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
             f"{summary['planned']} images were planned but {accounted} are accounted for in "
             f"{job.output}; run the same command again"
         )
-    return Result(summary, _code(summary), job.output)
+    return Result(summary, _code(summary, verdict), job.output, verdict)
 
 
 def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any]:
@@ -230,6 +237,7 @@ def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any
         },
         "state": todo.state,
         "begun": time.time(),
+        "images": len(todo.left.sources),
         "pixels": todo.pixels,
     }
 
@@ -244,8 +252,8 @@ def _is_done(job: Job, todo: _Prepared, summary: dict[str, Any]) -> bool:
     )
 
 
-def _code(summary: dict[str, Any]) -> ExitCode:
-    if summary.get("masters", {}).get("changed"):
+def _code(summary: dict[str, Any], verdict: gates.Verdict | None) -> ExitCode:
+    if summary.get("masters", {}).get("changed") or (verdict and not verdict["passed"]):
         return ExitCode.FIXITY
     clean = summary[FAILED] == summary[QUARANTINED] == 0
     return ExitCode.OK if clean else ExitCode.INCOMPLETE
