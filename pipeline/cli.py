@@ -187,7 +187,7 @@ def _job(
     try:
         if args.command == "demo":
             demo.prepare(args)
-        options = beam_options.make(args, own)
+        options = _options(parser, args, own)
         FileSystems.set_options(options)
         prepared = job.make_job(args)
         result = run.run(prepared, options)
@@ -211,6 +211,15 @@ def _job(
     return result.code
 
 
+def _options(parser: argparse.ArgumentParser, args: argparse.Namespace, own: set[str]):
+    from pipeline import beam_options
+
+    try:
+        return beam_options.make(args, own)
+    except ImportError as error:
+        parser.error(f"--beam_plugin: {error}")
+
+
 def _verify(
     parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
 ) -> int:
@@ -225,7 +234,7 @@ def _verify(
     from pipeline.job import ExitCode
     from pipeline.ledger import LedgerError
 
-    FileSystems.set_options(beam_options.make(args, own))
+    FileSystems.set_options(_options(parser, args, own))
     try:
         found = verify.verify(
             args.output, deep=args.deep, with_masters=args.masters, threads=args.parallel

@@ -63,11 +63,15 @@ def run(job: Job, options: PipelineOptions) -> Result:
             return _tell_plan(ledger, _prepare(ledger, job, found, replacing=replacing))
         # The whole output, not just the payload of a bag; and nothing is written before it is held.
         with Lock(job.packaging.root):
-            return _run(ledger, job, found, options)
+            try:
+                return _run(ledger, job, found, options)
+            except storage.StorageError as error:
+                raise JobCrashedError(f"{error}\nrun the same command again to go on") from error
     except (ArchiveError, LedgerError) as error:
         raise JobError(str(error)) from error
     except storage.StorageError as error:
-        raise JobError(f"{error}; choose an output folder that can be written to") from error
+        elsewhere = "; or choose another output folder" if "cannot write" in str(error) else ""
+        raise JobError(f"{error}{elsewhere}") from error
 
 
 @dataclass(frozen=True, slots=True)

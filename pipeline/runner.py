@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -9,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import apache_beam as beam
@@ -21,6 +22,7 @@ from apache_beam.options.pipeline_options import (
     HadoopFileSystemOptions,
     PipelineOptions,
     S3Options,
+    SetupOptions,
     StandardOptions,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
@@ -44,12 +46,12 @@ def execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> No
         JobError: the runner cannot do what is asked.
         JobCrashedError: it stopped before its end.
     """
-    name = options.view_as(StandardOptions).runner
-    local = name in (None, "DirectRunner", "FnApiRunner")
+    name = options.view_as(StandardOptions).runner or "FnApiRunner"
+    local = name in ("DirectRunner", "FnApiRunner")
     if not local and str(job.facts.get("model")).endswith(".keras"):
         raise JobError(f"{name} cannot run a .keras file: export it to a SavedModel first")
     options.view_as(DirectOptions).direct_num_workers = job.workers
-    with _local_runner(options) if local else nullcontext(name) as runner:
+    with _local_runner(options) if local else _other_runner(name) as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)
         graph.build(pipeline, job, references)
         result = pipeline.run()
@@ -64,6 +66,14 @@ def _say_retries(result: PipelineResult) -> None:
     retries = sum(counter.committed or 0 for counter in counters)
     if retries:
         log.warning("storage: %d calls were tried again", retries)
+
+
+@contextmanager
+def _other_runner(name: str) -> Iterator[str]:
+    try:
+        yield name
+    except Exception as error:  # of any type: a runner hands on what it was told by workers
+        raise JobCrashedError(_obituary(error, "")) from error
 
 
 @contextmanager
@@ -152,18 +162,24 @@ def _provision(options: PipelineOptions) -> ExtendedProvisionInfo:
             # A number would arrive as a float, which options do not parse.
             told = str(value) if type(value) is int else value
             info.pipeline_options.update({f"beam:option:{name}:v1": told})
+    if plugins := options.view_as(SetupOptions).beam_plugins:
+        info.pipeline_options.update({"beam:option:beam_plugins:v1": plugins})
     return ExtendedProvisionInfo(info)
 
 
 # How the lines begin that Beam's and TensorFlow's loggers write on any good day.
 _CHATTER = ("INFO:", "WARNING:", "I0000", "W0000", "E0000")
 
+# What Beam puts around the words of an error of ours.
+_TYPED = re.compile(r"^(?:(?:transforms|models|pipeline)(?:\.\w+)+: )+")
+_WHERE = re.compile(r" \[while running '[^']*'\]$")
+
 
 def _obituary(error: BaseException, said: str) -> str:
     """Say why a job stopped, with the last of what its workers said that is not chatter."""
     # Beam hands on a worker's exception as its whole traceback, in text; the last line says what.
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    reason = lines[-1].strip() if lines else type(error).__name__
+    reason = _TYPED.sub("", _WHERE.sub("", lines[-1].strip())) if lines else type(error).__name__
     if "Channel closed" in reason:
         reason = "a worker process was killed, perhaps for want of memory (see --workers)"
     words = [line for line in said.splitlines() if line and not line.startswith(_CHATTER)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transforms.faults import outage_of
 from transforms.names import safe_path
 
 if TYPE_CHECKING:
@@ -323,6 +324,9 @@ class Batch:
         """Take every record that has not failed through functions, by the names of their stages.
 
         A record on which one raises carries its failure from here on: no image can fail a batch.
+
+        Raises:
+            OutageError: storage is to blame, and no record.
         """
         return self.of(_through(functions, record) for record in self.records)
 
@@ -332,6 +336,9 @@ class Batch:
         """Take all records that have not failed through a function together, if there are any.
 
         Where it raises, every one of them carries the failure.
+
+        Raises:
+            OutageError: storage is to blame, and no record.
         """
         sound = [record for record in self.records if not record.failure]
         if not sound:
@@ -339,6 +346,7 @@ class Batch:
         try:
             done = iter(function(sound))
         except Exception as error:  # counted, committed and reported as failure of each record
+            _raise_outage(error)
             done = iter([record.failed(stage, error) for record in sound])
         return self.of(record if record.failure else next(done) for record in self.records)
 
@@ -354,8 +362,15 @@ def _through(functions: Mapping[str, Callable[[Record], Record]], record: Record
         try:
             record = function(record)
         except Exception as error:  # counted, committed and reported as this record's failure
+            _raise_outage(error)
             record = record.failed(stage, error)
     return record
+
+
+def _raise_outage(error: Exception) -> None:
+    # The batch is not committed, and the next run, or the runner's next attempt, does it.
+    if (outage := outage_of(error)) is not None:
+        raise outage
 
 
 @dataclass(frozen=True, slots=True)

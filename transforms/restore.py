@@ -232,8 +232,12 @@ def _restore(records: list[Record], model: LoadedModel, tile: int) -> list[Recor
     except Exception as error:  # counted, committed and reported as a record's failure
         if len(records) == 1:
             return [records[0].failed("restore", error)]
-        # One image must not take its neighbours with it: each is tried on its own account.
-        return [alone for record in records for alone in _restore([record], model, tile)]
+        # One image must not take its neighbours with it: halves of a stack are stacks as well.
+        half = len(records) // 2
+        return [
+            *_restore(records[:half], model, tile),
+            *_restore(records[half:], model, tile),
+        ]
     height, width = images[0].shape[:2]
     middles = seams(height, width, model.contract, tile)
     return [

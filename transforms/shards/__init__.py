@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, cast
 
 from transforms import codec, storage
+from transforms.faults import outage_of
 from transforms.record import Member
 from transforms.shards import fields, idx, lists, npy, npz, parquet, tfrecord, webdataset, zips
 from transforms.shards.shard import Content, Place, ShardError, ShardFormat
@@ -195,6 +196,8 @@ def members(path: str, known: ShardFormat) -> Iterator[tuple[Member, int]]:
     except ShardError:
         raise
     except OSError as error:
+        if (outage := outage_of(error)) is not None:
+            raise outage from error
         # Nobody knows what else there is: one failure stands for it.
         trouble = f"cannot list the shard: {getattr(error, 'strerror', None) or error}"
         yield Member(known.name, compression, "*", (), trouble=trouble), 0
