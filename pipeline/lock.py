@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,9 +84,9 @@ class Lock:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "Lock":
-        self._write(_ALIVE)
-        self._write(_CLAIM, _owner())
         try:
+            self._write(_ALIVE)
+            self._write(_CLAIM, _owner())
             time.sleep(_SETTLE_HERE if storage.is_local(self.output) else _SETTLE_THERE)
             self._take()
         except BaseException:
@@ -116,7 +116,8 @@ class Lock:
 
     def _take(self) -> None:
         """Make sure that ours is the oldest claim of all that are alive, and drop the dead."""
-        claims = sorted(self._claims(), key=lambda claim: (claim.since, claim.name))
+        files = {file.path: file for file in storage.list_if_there(self._folder)}
+        claims = sorted(self._claims(files), key=lambda claim: (claim.since, claim.name))
         ours = next((claim for claim in claims if claim.name == self._name), None)
         if ours is None:
             raise LockedError(f"another job has just taken {self.output}: try again later")
@@ -128,9 +129,13 @@ class Lock:
                 )
             log.warning("the lock of a job that has died is taken over: %s", claim)
             self._drop(claim.name)
+        for path, file in files.items():
+            name = path.rpartition("/")[-1].removesuffix(_ALIVE)
+            unclaimed = path.endswith(_ALIVE) and path.removesuffix(_ALIVE) + _CLAIM not in files
+            if unclaimed and ours.alive - file.modified > SILENCE:  # killed before it claimed
+                self._drop(name)
 
-    def _claims(self) -> Iterator[_Claim]:
-        files = {file.path: file for file in storage.list_if_there(self._folder)}
+    def _claims(self, files: Mapping[str, storage.File]) -> Iterator[_Claim]:
         for path, file in files.items():
             if not path.endswith(_CLAIM):
                 continue

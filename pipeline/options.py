@@ -68,6 +68,7 @@ class Job:
         only: keys, or globs of keys, that the run is confined to; none for all.
         limit: most images of the run.
         dry_run: whether to tell the plan alone.
+        record_timeout: seconds that an image may take; 0 for any.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
     """
@@ -106,6 +107,7 @@ class Job:
     only: tuple[str, ...] = ()
     limit: int | None = None
     dry_run: bool = False
+    record_timeout: float = 0
 
 
 _ALL = ("restore", "evaluate", "degrade", "convert", "demo")
@@ -275,6 +277,14 @@ OPTIONS: tuple[Option, ...] = (
         default=250_000_000,
         metavar="N",
         help="an image of more pixels is a failure, not a memory error (default: %(default)s)",
+    ),
+    _option(
+        "--record_timeout",
+        type=whole(0),
+        default=3600,
+        metavar="SECONDS",
+        help="an image that takes longer is a failure, whatever it hangs in; 0 for no limit "
+        "(default: %(default)s)",
     ),
     _option(
         "--batch_size",

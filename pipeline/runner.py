@@ -5,12 +5,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apache_beam as beam
@@ -102,17 +103,19 @@ def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
         log.debug("the workers said:\n%s", said)
         raise JobCrashedError(_obituary(error, said)) from error
     finally:
+        _end_workers(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-# Seconds that a job has to end by itself once a worker has died.
+# Seconds that a job has to end by itself once a worker has died and the others were ended.
 _GRACE = 20.0
 
 
 @contextmanager
 def _watched(folder: Path, chatter: Path) -> Iterator[None]:
-    """End this process if a worker dies and the runner does not notice: it waits for ever for one
-    that was killed between two of its calls.
+    """Once a worker has died, end the others: the runner would wait for them to do all that is
+    theirs, which may be hours. End this process if it does not notice all the same: it waits for
+    ever for one that was killed between two of its calls.
 
     Args:
         folder: holds a file for each worker that has not ended by itself, named by its number.
@@ -125,7 +128,9 @@ def _watched(folder: Path, chatter: Path) -> Iterator[None]:
         while not ended.wait(1.0):
             if not any(_is_gone(path) for path in folder.glob("[0-9]*")):
                 continue
-            died = died or time.monotonic()
+            if died is None:
+                died = time.monotonic()
+                _end_workers(folder)
             if time.monotonic() - died > _GRACE:
                 said = chatter.read_text(errors="replace") if chatter.exists() else ""
                 log.error("%s", _obituary(RuntimeError("Channel closed"), said))
@@ -134,11 +139,28 @@ def _watched(folder: Path, chatter: Path) -> Iterator[None]:
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
+    # Beam's threads that speak with a worker would print a traceback each of its death.
+    before, threading.excepthook = threading.excepthook, _note
     try:
         yield
     finally:
+        threading.excepthook = before
         ended.set()
         thread.join()
+
+
+def _note(told: threading.ExceptHookArgs) -> None:
+    name = told.thread.name if told.thread else "a thread"
+    log.debug("%s ended with %s", name, told.exc_value, exc_info=told.exc_value)
+
+
+def _end_workers(folder: Path) -> None:
+    """Kill what workers there are. What they were at is not committed, and is done again."""
+    for path in folder.glob("[0-9]*"):
+        pid = int(path.name)
+        with suppress(ProcessLookupError):
+            if os.getpgid(pid) == os.getpgrp():  # not somebody else's that has its number now
+                os.kill(pid, signal.SIGKILL)
 
 
 def _is_gone(path: Path) -> bool:
@@ -171,7 +193,7 @@ def _provision(options: PipelineOptions) -> ExtendedProvisionInfo:
 _CHATTER = ("INFO:", "WARNING:", "I0000", "W0000", "E0000")
 
 # What Beam puts around the words of an error of ours.
-_TYPED = re.compile(r"^(?:(?:transforms|models|pipeline)(?:\.\w+)+: )+")
+_OURS = re.compile(r"^(?:(?:transforms|models|pipeline)(?:\.\w+)+: )+")
 _WHERE = re.compile(r" \[while running '[^']*'\]$")
 
 
@@ -179,7 +201,9 @@ def _obituary(error: BaseException, said: str) -> str:
     """Say why a job stopped, with the last of what its workers said that is not chatter."""
     # Beam hands on a worker's exception as its whole traceback, in text; the last line says what.
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    reason = _TYPED.sub("", _WHERE.sub("", lines[-1].strip())) if lines else type(error).__name__
+    reason = _WHERE.sub("", lines[-1].strip()) if lines else type(error).__name__
+    if (ours := _OURS.sub("", reason)) != reason:
+        said, reason = "", ours
     if "Channel closed" in reason:
         reason = "a worker process was killed, perhaps for want of memory (see --workers)"
     words = [line for line in said.splitlines() if line and not line.startswith(_CHATTER)]

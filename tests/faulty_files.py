@@ -1,7 +1,8 @@
 """faulty:///folder: a folder of this machine as a Beam file system that fails now and then.
 
-HELIOGRAPH_FAULTS in the environment, "rate seed log", says how often and from which seed, and where
-to note each fault, a line of its operation and its kind; worker processes read it as well.
+HELIOGRAPH_FAULTS in the environment, "rate seed log wait", says how often and from which seed,
+where to note each fault, a line of its operation and its kind, and how long to wait before another
+try; worker processes read it as well.
 """
 
 import errno
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata, FileSystem
 from apache_beam.io.localfilesystem import LocalFileSystem
+
+from transforms import storage
 
 SCHEME = "faulty"
 PLUGIN = "tests.faulty_files"
@@ -34,6 +37,8 @@ class Faults:
         said = os.environ.get(VARIABLE, "0 0 /dev/null").split()
         self.rate, seed, self.log = float(said[0]), said[1], said[2]
         self.rng = random.Random(f"{seed} {os.getpid()}")
+        if len(said) > 3:
+            storage.FIRST_WAIT = float(said[3])
         self.said = said
 
     def draw(self, operation, *kinds):

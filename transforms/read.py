@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import codec, scratch, storage
+from transforms.deadline import Limit
 from transforms.pages import unfold
 from transforms.record import Batch, BatchSpec, Record, Source
 from transforms.scratch import Buffer
@@ -97,6 +98,7 @@ class Read(beam.PTransform):
         max_pixels: an image of more is a failure, not a memory error.
         columns: of shards that hold images and names.
         decode: whether the pixels are wanted, or just the bytes.
+        limit: how long an image may take, from here on to its being written.
     """
 
     def __init__(
@@ -105,24 +107,29 @@ class Read(beam.PTransform):
         columns: Columns = USUAL_COLUMNS,
         *,
         decode: bool = True,
+        limit: Limit | None = None,
     ) -> None:
         super().__init__()
         self.max_pixels = max_pixels
         self.columns = columns
         self.decode = decode
+        self.limit = limit
 
     def expand(self, specs: beam.PCollection[str]) -> beam.PCollection[Batch]:
         """Read and decode."""
-        read = _ReadDoFn(self.max_pixels, self.columns, self.decode)
+        read = _ReadDoFn(self.max_pixels, self.columns, self.decode, self.limit)
         return specs | beam.ParDo(read).with_output_types(Batch)
 
 
 class _ReadDoFn(StageDoFn):
-    def __init__(self, max_pixels: int, columns: Columns, decode: bool) -> None:
+    def __init__(
+        self, max_pixels: int, columns: Columns, decode: bool, limit: Limit | None
+    ) -> None:
         super().__init__("decode" if decode else "read")
         self.max_pixels = max_pixels
         self.columns = columns
         self.decode = decode
+        self.limit = limit
 
     def process(self, spec: str) -> Iterable[Batch]:
         with OpenShard(self.columns) as shard:
@@ -130,5 +137,6 @@ class _ReadDoFn(StageDoFn):
             if self.decode:
                 functions["decode"] = lambda record: decode_record(record, self.max_pixels)
             for batch in BatchSpec.from_json(spec).batches():
-                begun = dataclasses.replace(batch, started=time.time())
+                limit = self.limit and self.limit.looked_up()
+                begun = dataclasses.replace(batch, started=time.time(), limit=limit)
                 yield self.run(begun, functions, unfold)

@@ -441,7 +441,8 @@ def _patiently(verb: str, path: str, call: Callable[[Any], T]) -> T:
                 tried = f", tried {done} times" if trouble is Trouble.PASSING else ""
                 if verb == "write" and is_local(path):
                     reason += remedy(path, error)
-                kind = OutageError if _is_outage(verb, path, trouble, error, store) else StorageError
+                outage = _is_outage(verb, path, trouble, error, store)
+                kind = OutageError if outage else StorageError
                 raise kind(f"cannot {verb} {path}{tried}: {reason}") from error
             wait = FIRST_WAIT * 2 ** (done - 1) * random.uniform(0.5, 1)
             RETRIES.inc()

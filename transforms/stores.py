@@ -462,9 +462,7 @@ class _BeamStore(Store):
     def _require_size(self, path: str, expected: int) -> None:
         size = self._system.metadata(path).size_in_bytes
         if size != expected:
-            raise StoreError(
-                f"{expected} bytes were written but {size} are there", Trouble.PASSING
-            )
+            raise StoreError(f"{expected} bytes were written but {size} are there", Trouble.PASSING)
 
     def delete(self, paths: Sequence[str]) -> None:
         self._system.delete([path for path in paths if self._system.exists(path)])
