@@ -457,8 +457,10 @@ def _is_outage(
     """Tell what is wrong with storage from what is wrong with one file of it."""
     if verb == "write":
         return trouble is not Trouble.LASTING or (store is None and not is_of_one_file(error))
+    if trouble is not Trouble.PASSING:
+        return False
     # A file on a bad sector, an object that always fails: who can list its folder is there.
-    return trouble is Trouble.PASSING and not _answers(posixpath.dirname(path), store)
+    return verb not in ("read", "look for") or not _answers(posixpath.dirname(path), store)
 
 
 def _answers(folder: str, store: Store | None) -> bool:
