@@ -1,6 +1,7 @@
 """Beam's own pipeline options, understood beside ours."""
 
 import argparse
+import importlib
 from collections.abc import Iterable, Sequence
 
 from apache_beam.options.pipeline_options import (
@@ -9,6 +10,7 @@ from apache_beam.options.pipeline_options import (
     HadoopFileSystemOptions,
     PipelineOptions,
     S3Options,
+    SetupOptions,
 )
 
 from pipeline.options import OPTIONS
@@ -61,17 +63,27 @@ def add_to(
 
 
 def make(args: argparse.Namespace, own: set[str]) -> PipelineOptions:
-    """Make Beam's options from what was parsed.
+    """Make Beam's options from what was parsed, and load the file systems that --beam_plugin names,
+    which Beam does in workers alone.
 
     Args:
         args: of a parser that `add_to` has extended.
         own: the names of our options.
+
+    Raises:
+        ImportError: there is no such plugin.
     """
     known = {option.name for option in OPTIONS}
     values = {name: value for name, value in vars(args).items() if name in known or name not in own}
-    return PipelineOptions(
+    options = PipelineOptions(
         [], **{name: value for name, value in values.items() if name != "command"}
     )
+    for plugin in options.view_as(SetupOptions).beam_plugins or ():
+        try:
+            importlib.import_module(plugin)
+        except ModuleNotFoundError:
+            importlib.import_module(plugin.rpartition(".")[0] or plugin)  # it may name a class
+    return options
 
 
 def without_beams(argv: Sequence[str], parser: argparse.ArgumentParser, own: set[str]) -> list[str]:

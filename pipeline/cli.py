@@ -207,20 +207,22 @@ def _job(
         log.error("%s", error)
         return job.ExitCode.USAGE
     with told:
-        told.code = _run(args, own, told)
+        told.code = _run(parser, args, own, told)
     return told.code
 
 
-def _run(args: argparse.Namespace, own: set[str], told: "MetricsFile") -> "ExitCode":
+def _run(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, own: set[str], told: "MetricsFile"
+) -> "ExitCode":
     """Run a job, say how it ended, and tell that to what is written for Prometheus."""
     from apache_beam.io.filesystems import FileSystems
 
-    from pipeline import beam_options, demo, gates, job, lock, report, run
+    from pipeline import demo, gates, job, lock, report, run
 
     try:
         if args.command == "demo":
             demo.prepare(args)
-        options = beam_options.make(args, own)
+        options = _options(parser, args, own)
         FileSystems.set_options(options)
         told.job = prepared = job.make_job(args)
         told.result = result = run.run(prepared, options)
@@ -245,6 +247,15 @@ def _run(args: argparse.Namespace, own: set[str], told: "MetricsFile") -> "ExitC
     return result.code
 
 
+def _options(parser: argparse.ArgumentParser, args: argparse.Namespace, own: set[str]):
+    from pipeline import beam_options
+
+    try:
+        return beam_options.make(args, own)
+    except ImportError as error:
+        parser.error(f"--beam_plugin: {error}")
+
+
 def _verify(
     parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
 ) -> int:
@@ -259,7 +270,7 @@ def _verify(
     from pipeline.job import ExitCode
     from pipeline.ledger import LedgerError
 
-    FileSystems.set_options(beam_options.make(args, own))
+    FileSystems.set_options(_options(parser, args, own))
     try:
         found = verify.verify_all(
             args.output, deep=args.deep, with_masters=args.masters, threads=args.parallel
@@ -287,7 +298,7 @@ def _repair(
     from pipeline.ledger import LedgerError
     from pipeline.lock import LockedError, LostError
 
-    FileSystems.set_options(beam_options.make(args, own))
+    FileSystems.set_options(_options(parser, args, own))
     try:
         found = repair.repair(
             args.output, dry=args.dry_run, delete=args.delete_strays, threads=args.parallel
@@ -328,7 +339,7 @@ def _train(
 
     from apache_beam.io.filesystems import FileSystems
 
-    FileSystems.set_options(beam_options.make(args, own))
+    FileSystems.set_options(_options(parser, args, own))
     args.said = beam_options.without_beams(argv, command, own)
     with _stderr_of_libraries():
         from pipeline.training import StoppedError, TrainingError, train

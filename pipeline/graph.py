@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from models.handler import SavedModelHandler
-from pipeline.ledger import Commit, FetchSpecs
+from pipeline.ledger import Commit, FetchSpecs, Ledger
 from pipeline.masters import VerifyMasters
 from pipeline.options import Job
 from pipeline.packages import MakePackages
@@ -44,7 +44,13 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
         | "Reshuffle" >> beam.Reshuffle()
         | "Fetch" >> FetchSpecs(job.output)
         | "Read"
-        >> Read(job.max_pixels, job.columns, decode=not job.encoding.untouched, bounds=job.bounds)
+        >> Read(
+            job.max_pixels,
+            job.columns,
+            decode=not job.encoding.untouched,
+            bounds=job.bounds,
+            limit=Ledger(job.output).limit(job.record_timeout),
+        )
     )
     if job.recipe is not None:
         batches |= "Degrade" >> Degrade(job.recipe, job.seed)

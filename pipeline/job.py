@@ -171,6 +171,7 @@ def make_job(args: argparse.Namespace) -> Job:
         only=tuple(getattr(args, "only", None) or ()),
         limit=getattr(args, "limit", None),
         dry_run=getattr(args, "dry_run", False),
+        record_timeout=args.record_timeout,
         operator=args.operator,
         verify_masters=args.verify_masters,
         packaging=packaging,

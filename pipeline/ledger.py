@@ -16,6 +16,7 @@ from apache_beam.metrics import Metrics
 from pipeline.environment import moment, worker
 from pipeline.rows import FAILED, QUARANTINED, RESTORED, SKIPPED, STATUSES, Row, row
 from transforms import storage
+from transforms.deadline import Limit, Mark, read_marks
 from transforms.record import Batch, BatchSpec
 from transforms.scratch import Buffer
 from transforms.stores import File
@@ -73,6 +74,7 @@ class Ledger:
         self._pace = storage.join(output, LEDGER, "pace.json")
         self._packages = storage.join(output, LEDGER, "packages.json")
         self._again = storage.join(output, LEDGER, "again.json")
+        self._slow = storage.join(output, LEDGER, "slow")
         self._scratch = storage.join(output, SCRATCH)
 
     def job(self) -> dict[str, Any] | None:
@@ -195,6 +197,20 @@ class Ledger:
     def is_stopping(self) -> bool:
         """Whether they have been asked to."""
         return storage.exists(self._stop)
+
+    def limit(self, seconds: float) -> Limit | None:
+        """Give how long an image may take, with where it is marked if it takes longer; None for 0
+        seconds, which are no limit.
+        """
+        return Limit(seconds, self._slow, self._scratch) if seconds else None
+
+    def slow(self) -> set[Mark]:
+        """Read the marks of images that a worker was ended over, in batches not yet committed."""
+        return set(read_marks(self._slow))
+
+    def forget_slow(self) -> None:
+        """Drop these marks."""
+        storage.delete_folder(self._slow)
 
     def spec(self, reference: str) -> str:
         """Read one spec of the plan, as its line of JSON."""

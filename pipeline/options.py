@@ -73,6 +73,7 @@ class Job:
         limit: most images of the run.
         dry_run: whether to tell the plan alone.
         gates: what the results must reach, which decides none of them.
+        record_timeout: seconds that an image may take; 0 for any.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
         said: the words of its command, but for Beam's options, which may hold credentials.
@@ -115,6 +116,7 @@ class Job:
     limit: int | None = None
     dry_run: bool = False
     said: tuple[str, ...] = ()
+    record_timeout: float = 0
 
 
 _ALL = ("restore", "evaluate", "degrade", "convert", "demo")
@@ -305,6 +307,14 @@ OPTIONS: tuple[Option, ...] = (
         action="store_true",
         help="follow symbolic links of ARCHIVE that lead out of it, or to folders; without it they "
         "are left out and counted",
+    ),
+    _option(
+        "--record_timeout",
+        type=whole(0),
+        default=3600,
+        metavar="SECONDS",
+        help="an image that takes longer is a failure, whatever it hangs in; 0 for no limit "
+        "(default: %(default)s)",
     ),
     _option(
         "--batch_size",

@@ -77,7 +77,8 @@ def run(job: Job, options: PipelineOptions) -> Result:
     except (ArchiveError, LedgerError) as error:
         raise JobError(str(error)) from error
     except storage.StorageError as error:
-        raise JobError(f"{error}; choose an output folder that can be written to") from error
+        elsewhere = "; or choose another output folder" if "cannot write" in str(error) else ""
+        raise JobError(f"{error}{elsewhere}") from error
 
 
 def _choose(job: Job) -> Chosen:
@@ -199,9 +200,12 @@ def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
         elif todo.settles:
             settle(ledger, todo.left)
             _drop_strays(ledger, job)
-        references = ledger.begin(_facts(job, todo, options), todo.specs, anew=replacing)
+        if job.retry:
+            ledger.forget_slow()
+        facts = _facts(job, todo, options)
+        references = ledger.begin(facts, todo.specs, anew=replacing)
         with Progress(ledger, todo.planned), _stopping_at_first_interrupt(ledger):
-            execute(job, options, references)
+            _execute(ledger, job, options, facts, todo.specs, references)
         summary = _summary(ledger)
         assert summary is not None, "the graph ends with it"
     accounted = sum(summary[status] for status in STATUSES)
@@ -218,7 +222,40 @@ def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
             f"{summary['planned']} images were planned but {accounted} are accounted for in "
             f"{job.output}; run the same command again"
         )
+    ledger.forget_slow()
     return Result(summary, _code(summary, verdict), job.output, verdict)
+
+
+def _execute(
+    ledger: Ledger,
+    job: Job,
+    options: PipelineOptions,
+    facts: dict[str, Any],
+    specs: Sequence[BatchSpec],
+    references: Sequence[str],
+) -> None:
+    """Run the graph to its end, and again without what was done where a worker was ended over an
+    image that took too long; now that it is marked, it fails.
+    """
+    while True:
+        before = ledger.slow() if job.record_timeout else set()
+        try:
+            execute(job, options, references)
+            return
+        except JobCrashedError:
+            marks = (ledger.slow() if job.record_timeout else set()) - before
+            if not marks or ledger.is_stopping:
+                raise
+        for mark in sorted(marks, key=lambda mark: mark.key):
+            log.warning(
+                "%s took longer than %g s in %s, and its worker was ended; going on %s",
+                mark.key,
+                mark.seconds,
+                mark.stage,
+                "without it" if mark.alone else "with it alone: it may have been a neighbour",
+            )
+        done = ledger.has_committed(batch.id for spec in specs for batch in spec.batches())
+        references = ledger.begin(facts, without(specs, done), anew=False)
 
 
 def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any]:

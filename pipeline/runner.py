@@ -2,14 +2,16 @@
 
 import logging
 import os
+import re
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apache_beam as beam
@@ -21,6 +23,7 @@ from apache_beam.options.pipeline_options import (
     HadoopFileSystemOptions,
     PipelineOptions,
     S3Options,
+    SetupOptions,
     StandardOptions,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
@@ -44,12 +47,12 @@ def execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> No
         JobError: the runner cannot do what is asked.
         JobCrashedError: it stopped before its end.
     """
-    name = options.view_as(StandardOptions).runner
-    local = name in (None, "DirectRunner", "FnApiRunner")
+    name = options.view_as(StandardOptions).runner or "FnApiRunner"
+    local = name in ("DirectRunner", "FnApiRunner")
     if not local and str(job.facts.get("model")).endswith(".keras"):
         raise JobError(f"{name} cannot run a .keras file: export it to a SavedModel first")
     options.view_as(DirectOptions).direct_num_workers = job.workers
-    with _local_runner(options) if local else nullcontext(name) as runner:
+    with _local_runner(options) if local else _other_runner(name) as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)
         graph.build(pipeline, job, references)
         result = pipeline.run()
@@ -67,6 +70,14 @@ def _say_retries(result: PipelineResult) -> None:
 
 
 _WORKER = str(Path(__file__).resolve().with_name("worker.py"))
+
+
+@contextmanager
+def _other_runner(name: str) -> Iterator[str]:
+    try:
+        yield name
+    except Exception as error:  # of any type: a runner hands on what it was told by workers
+        raise JobCrashedError(_obituary(error, "")) from error
 
 
 @contextmanager
@@ -96,17 +107,19 @@ def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
         log.debug("the workers said:\n%s", said)
         raise JobCrashedError(_obituary(error, said)) from error
     finally:
+        _end_workers(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-# Seconds that a job has to end by itself once a worker has died.
+# Seconds that a job has to end by itself once a worker has died and the others were ended.
 _GRACE = 20.0
 
 
 @contextmanager
 def _watched(folder: Path, chatter: Path) -> Iterator[None]:
-    """End this process if a worker dies and the runner does not notice: it waits for ever for one
-    that was killed between two of its calls.
+    """Once a worker has died, end the others: the runner would wait for them to do all that is
+    theirs, which may be hours. End this process if it does not notice all the same: it waits for
+    ever for one that was killed between two of its calls.
 
     Args:
         folder: holds a file for each worker that has not ended by itself, named by its number.
@@ -119,7 +132,9 @@ def _watched(folder: Path, chatter: Path) -> Iterator[None]:
         while not ended.wait(1.0):
             if not any(_is_gone(path) for path in folder.glob("[0-9]*")):
                 continue
-            died = died or time.monotonic()
+            if died is None:
+                died = time.monotonic()
+                _end_workers(folder)
             if time.monotonic() - died > _GRACE:
                 said = chatter.read_text(errors="replace") if chatter.exists() else ""
                 log.error("%s", _obituary(RuntimeError("Channel closed"), said))
@@ -128,11 +143,28 @@ def _watched(folder: Path, chatter: Path) -> Iterator[None]:
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
+    # Beam's threads that speak with a worker would print a traceback each of its death.
+    before, threading.excepthook = threading.excepthook, _note
     try:
         yield
     finally:
+        threading.excepthook = before
         ended.set()
         thread.join()
+
+
+def _note(told: threading.ExceptHookArgs) -> None:
+    name = told.thread.name if told.thread else "a thread"
+    log.debug("%s ended with %s", name, told.exc_value, exc_info=told.exc_value)
+
+
+def _end_workers(folder: Path) -> None:
+    """Kill what workers there are. What they were at is not committed, and is done again."""
+    for path in folder.glob("[0-9]*"):
+        pid = int(path.name)
+        with suppress(ProcessLookupError):
+            if os.getpgid(pid) == os.getpgrp():  # not somebody else's that has its number now
+                os.kill(pid, signal.SIGKILL)
 
 
 def _is_gone(path: Path) -> bool:
@@ -156,18 +188,26 @@ def _provision(options: PipelineOptions) -> ExtendedProvisionInfo:
             # A number would arrive as a float, which options do not parse.
             told = str(value) if type(value) is int else value
             info.pipeline_options.update({f"beam:option:{name}:v1": told})
+    if plugins := options.view_as(SetupOptions).beam_plugins:
+        info.pipeline_options.update({"beam:option:beam_plugins:v1": plugins})
     return ExtendedProvisionInfo(info)
 
 
 # How the lines begin that Beam's and TensorFlow's loggers write on any good day.
 _CHATTER = ("INFO:", "WARNING:", "I0000", "W0000", "E0000")
 
+# What Beam puts around the words of an error of ours.
+_OURS = re.compile(r"^(?:(?:transforms|models|pipeline)(?:\.\w+)+: )+")
+_WHERE = re.compile(r" \[while running '[^']*'\]$")
+
 
 def _obituary(error: BaseException, said: str) -> str:
     """Say why a job stopped, with the last of what its workers said that is not chatter."""
     # Beam hands on a worker's exception as its whole traceback, in text; the last line says what.
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    reason = lines[-1].strip() if lines else type(error).__name__
+    reason = _WHERE.sub("", lines[-1].strip()) if lines else type(error).__name__
+    if (ours := _OURS.sub("", reason)) != reason:
+        said, reason = "", ours
     if "Channel closed" in reason:
         reason = "a worker process was killed, perhaps for want of memory (see --workers)"
     words = [line for line in said.splitlines() if line and not line.startswith(_CHATTER)]

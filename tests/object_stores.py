@@ -3,10 +3,11 @@
 import http.client
 import json
 import logging
+import random
 import socket
 import threading
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -59,11 +60,15 @@ class Proxy:
         faults: what to answer to the requests to come, in order: a status code, or CLOSE to hang
             up in the middle of the answer, after its headers.
         seen: method and path of each request, and bytes of the answer's body.
+        moods: draws a fault for each request to come, or None; after those in `faults`.
+        failed: how often each kind of fault was drawn.
     """
 
     def __init__(self, target: str) -> None:
         self.faults: deque[int | str] = deque()
         self.seen: list[tuple[str, str, int]] = []
+        self.moods: Callable[[], int | str | None] = lambda: None
+        self.failed: Counter[int | str] = Counter()
         self._target = urlsplit(target).netloc
         proxy = self
 
@@ -96,9 +101,17 @@ class Proxy:
         self.faults.extend(faults)
         self.seen.clear()
 
+    def fail_some(self, rate: float, seed: int, *kinds: int | str) -> None:
+        """Fail a share of all requests to come."""
+        rng = random.Random(seed)
+        self.moods = lambda: rng.choice(kinds) if rng.random() < rate else None
+        self.failed.clear()
+
     def _handle(self, handler: BaseHTTPRequestHandler) -> None:
         asked = _body(handler)
-        fault = self.faults.popleft() if self.faults else None
+        fault = self.faults.popleft() if self.faults else self.moods()
+        if fault is not None:
+            self.failed[fault] += 1
         if isinstance(fault, int):
             self.seen.append((handler.command, handler.path, 0))
             handler.send_response(fault)

@@ -89,6 +89,43 @@ def not_a_number_in_the_dark(path: Path) -> Path:
     return save(path, Contract(name="nan"), guarded)
 
 
+def endless_in_the_dark(path: Path) -> Path:
+    """The image itself, after some minutes where the mean of the images is below one half."""
+
+    def slow(tf, image):
+        rounds = tf.where(tf.reduce_mean(image) < 0.5, 1_000_000_000, 1)
+        _, seen = tf.while_loop(
+            lambda done, seen: done < rounds,
+            lambda done, seen: (done + 1, seen + tf.cast(done, tf.float32)),
+            (tf.constant(0), tf.reduce_sum(image)),
+        )
+        return image + 0 * seen
+
+    return save(path, Contract(name="endless"), slow)
+
+
+def refuses_the_dark(path: Path) -> Path:
+    """An error for a stack with an image of a mean below one half in it, else the image itself."""
+
+    def refusing(tf, image):
+        light = tf.reduce_mean(image, axis=(1, 2, 3))
+        check = tf.debugging.Assert(tf.reduce_all(light >= 0.5), ["it is too dark in here"])
+        with tf.control_dependencies([check]):
+            return tf.identity(image)
+
+    return save(path, Contract(name="refuses"), refusing)
+
+
+def half_size_in_the_dark(path: Path) -> Path:
+    """Images of half the size where one is dark, else the images themselves."""
+
+    def halved(tf, image):
+        step = tf.where(tf.reduce_min(tf.reduce_mean(image, axis=(1, 2, 3))) < 0.5, 2, 1)
+        return image[:, ::step, ::step]
+
+    return save(path, Contract(name="halves"), halved)
+
+
 def half_size(path: Path) -> Path:
     return save(path, Contract(name="half"), lambda tf, image: image[:, ::2, ::2])
 

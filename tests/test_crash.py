@@ -56,14 +56,31 @@ def workers_of(job):
     return [int(pid) for pid in told.stdout.split()]
 
 
-def killed(archive, out, rng):
-    """Run the job, and kill its driver or a worker some time after another commit; tell which."""
-    folder = out / "ledger" / "batches"
-    before = len(os.listdir(folder)) if folder.is_dir() else 0
+def moment(rng, before, batches, left):
+    """Choose when to kill: how many batches are to be committed by then, and how long after it.
+
+    Any time from a run's first second to its last file, such that about as many runs are to come as
+    kills are left.
+    """
+    kind = rng.choices(["early", "between", "late"], [2, 8, left == 1])[0]
+    if kind == "early":
+        return kind, 0, rng.uniform(0, 4)
+    if kind == "late":
+        return kind, batches, rng.uniform(0, 0.5)
+    share = 2 * (batches - before) // (left + 1)
+    return kind, before + 1 + rng.randrange(max(1, share)), rng.uniform(0, 0.03)
+
+
+def committed(out):
+    return commits(out) if (out / "ledger/batches").is_dir() else {}
+
+
+def killed(archive, out, when, rng):
+    """Run the job, and kill its driver or a worker at a moment; tell which, and when."""
+    kind, goal, wait = when
     job = start(archive, out)
-    after, wait = rng.randrange(3), rng.uniform(0, 0.5)
-    while job.poll() is None and (not folder.is_dir() or len(os.listdir(folder)) <= before + after):
-        time.sleep(0.01)
+    while job.poll() is None and len(committed(out)) < goal:
+        time.sleep(0.002)
     time.sleep(wait)
     workers = workers_of(job)
     victim = rng.choice(["driver", "worker"]) if workers else "driver"
@@ -78,38 +95,44 @@ def killed(archive, out, rng):
         while os.path.isdir(f"/proc/{worker}") and time.monotonic() < began + 60:
             time.sleep(0.05)
     assert time.monotonic() - began < 60, f"{victim} was killed, and the job hung"
+    assert "Traceback" not in said
     if victim == "worker":
         assert job.returncode in (0, 1), said
         assert job.returncode == 0 or "a worker process was killed" in said
-    return victim if job.returncode else "nobody"
+    return f"{victim} {kind}" if job.returncode else "nobody"
 
 
 def test_a_job_killed_at_random_moments_ends_as_if_it_had_not_been(archive, tmp_path):
     print(f"HELIOGRAPH_SEED={SEED}")
     rng = random.Random(SEED)
-    whole, out = tmp_path / "whole", tmp_path / "out"
+    whole = tmp_path / "whole"
     undisturbed = start(archive, whole)
     said = undisturbed.communicate()[1]
     assert undisturbed.returncode == 0, said
-    victims = []
-    kept = {}
-    while len(victims) < KILLS:
-        victims.append(killed(archive, out, rng))
-        written = commits(out)
-        assert kept.items() <= written.items(), "what was committed has been done again"
-        kept = written
-        if victims[-1] == "nobody":
-            break
-    print("killed:", *victims)
-    last = start(archive, out)
-    said = last.communicate()[1]
-    assert last.returncode == 0, said
-    assert kept.items() <= commits(out).items()
-    assert set(victims) & {"driver", "worker"}
+    victims, outputs = [], 0
+    while len(victims) < KILLS:  # a job that came to its end first is begun anew elsewhere
+        out, outputs = tmp_path / f"out {outputs}", outputs + 1
+        kept, last = {}, None
+        while len(victims) < KILLS and last != "nobody":
+            before, left = len(committed(out)), KILLS - len(victims)
+            last = killed(archive, out, moment(rng, before, len(commits(whole)), left), rng)
+            if last != "nobody":
+                victims.append(last)
+            written = committed(out)
+            assert kept.items() <= written.items(), "what was committed has been done again"
+            kept = written
+        if last != "nobody":
+            final = start(archive, out)
+            said = final.communicate()[1]
+            assert final.returncode == 0, said
+        assert kept.items() <= commits(out).items()
+        require_same(out, whole)
+    print(f"{len(victims)} kills of {outputs} outputs: {', '.join(victims)}")
+
+
+def require_same(out, whole):
     assert files(out) == files(whole)
-    assert sorted(p.name for p in (out / "ledger/batches").iterdir()) == sorted(
-        p.name for p in (whole / "ledger/batches").iterdir()
-    )
+    assert commits(out).keys() == commits(whole).keys()
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
     for folder in (out, whole):
         left = {path.name for path in (folder / "ledger").iterdir()}

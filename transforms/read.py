@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from transforms import codec, scratch, storage
 from transforms.bounds import USUAL_BOUNDS, Bounds, check_bytes
+from transforms.deadline import Limit
 from transforms.pages import unfold
 from transforms.record import Batch, BatchSpec, Record, Source
 from transforms.scratch import Buffer
@@ -103,6 +104,7 @@ class Read(beam.PTransform):
         columns: of shards that hold images and names.
         decode: whether the pixels are wanted, or just the bytes.
         bounds: how large an encoded master may be.
+        limit: how long an image may take, from here on to its being written.
     """
 
     def __init__(
@@ -112,26 +114,36 @@ class Read(beam.PTransform):
         *,
         decode: bool = True,
         bounds: Bounds = USUAL_BOUNDS,
+        limit: Limit | None = None,
     ) -> None:
         super().__init__()
         self.max_pixels = max_pixels
         self.columns = columns
         self.decode = decode
         self.bounds = bounds
+        self.limit = limit
 
     def expand(self, specs: beam.PCollection[str]) -> beam.PCollection[Batch]:
         """Read and decode."""
-        read = _ReadDoFn(self.max_pixels, self.columns, self.decode, self.bounds)
+        read = _ReadDoFn(self.max_pixels, self.columns, self.decode, self.bounds, self.limit)
         return specs | beam.ParDo(read).with_output_types(Batch)
 
 
 class _ReadDoFn(StageDoFn):
-    def __init__(self, max_pixels: int, columns: Columns, decode: bool, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        max_pixels: int,
+        columns: Columns,
+        decode: bool,
+        bounds: Bounds,
+        limit: Limit | None,
+    ) -> None:
         super().__init__("decode" if decode else "read")
         self.max_pixels = max_pixels
         self.columns = columns
         self.decode = decode
         self.bounds = bounds
+        self.limit = limit
 
     def process(self, spec: str) -> Iterable[Batch]:
         with OpenShard(self.columns) as shard:
@@ -139,5 +151,6 @@ class _ReadDoFn(StageDoFn):
             if self.decode:
                 functions["decode"] = lambda record: decode_record(record, self.max_pixels)
             for batch in BatchSpec.from_json(spec).batches():
-                begun = dataclasses.replace(batch, started=time.time())
+                limit = self.limit and self.limit.looked_up()
+                begun = dataclasses.replace(batch, started=time.time(), limit=limit)
                 yield self.run(begun, functions, unfold)

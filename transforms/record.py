@@ -4,12 +4,15 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transforms.deadline import Limit, working
+from transforms.faults import outage_of
 from transforms.names import safe_path
 
 if TYPE_CHECKING:
@@ -151,6 +154,7 @@ class Record:
         failure: set when a stage failed; later stages pass the record on.
         page: which page of its file it is, from 1; previews and masks are not counted.
         further: records of the file's further pages, while it is one record: see `pages`.
+        spent: seconds of work on it so far, where there is a limit to them.
     """
 
     source: Source
@@ -177,6 +181,7 @@ class Record:
     failure: Failure | None = None
     page: int = 1
     further: tuple["Record", ...] = ()
+    spent: float = 0.0
 
     @property
     def image(self) -> np.ndarray:
@@ -283,12 +288,14 @@ class Batch:
         records: in the order of the spec.
         files: those that were written for several of them.
         started: when the first was read, in seconds since 1970.
+        limit: how long each of them may take, if there is a limit.
     """
 
     id: str
     records: tuple[Record, ...]
     files: tuple[SharedFile, ...] = ()
     started: float | None = None
+    limit: Limit | None = None
 
     def __len__(self) -> int:
         return sum(1 + len(record.further) for record in self.records)
@@ -325,8 +332,11 @@ class Batch:
         """Take every record that has not failed through functions, by the names of their stages.
 
         A record on which one raises carries its failure from here on: no image can fail a batch.
+
+        Raises:
+            OutageError: storage is to blame, and no record.
         """
-        return self.of(_through(functions, record) for record in self.records)
+        return self.of(_through(functions, record, self.limit) for record in self.records)
 
     def through(
         self, stage: str, function: Callable[[list["Record"]], Sequence["Record"]]
@@ -334,6 +344,9 @@ class Batch:
         """Take all records that have not failed through a function together, if there are any.
 
         Where it raises, every one of them carries the failure.
+
+        Raises:
+            OutageError: storage is to blame, and no record.
         """
         sound = [record for record in self.records if not record.failure]
         if not sound:
@@ -341,6 +354,7 @@ class Batch:
         try:
             done = iter(function(sound))
         except Exception as error:  # counted, committed and reported as failure of each record
+            _raise_outage(error)
             done = iter([record.failed(stage, error) for record in sound])
         return self.of(record if record.failure else next(done) for record in self.records)
 
@@ -349,15 +363,34 @@ class Batch:
         return dataclasses.replace(self, records=tuple(records))
 
 
-def _through(functions: Mapping[str, Callable[[Record], Record]], record: Record) -> Record:
+def _through(
+    functions: Mapping[str, Callable[[Record], Record]], record: Record, limit: Limit | None
+) -> Record:
     for stage, function in functions.items():
         if record.failure:
             break
         try:
-            record = function(record)
+            record = function(record) if limit is None else _timed(stage, function, record, limit)
         except Exception as error:  # counted, committed and reported as this record's failure
+            _raise_outage(error)
             record = record.failed(stage, error)
     return record
+
+
+def _timed(
+    stage: str, function: Callable[[Record], Record], record: Record, limit: Limit
+) -> Record:
+    limit.check(record.key, stage, record.spent)
+    started = time.monotonic()
+    with working(limit, stage, (record.key,), record.spent):
+        done = function(record)
+    return done.replace(spent=record.spent + time.monotonic() - started)
+
+
+def _raise_outage(error: Exception) -> None:
+    # The batch is not committed, and the next run, or the runner's next attempt, does it.
+    if (outage := outage_of(error)) is not None:
+        raise outage
 
 
 @dataclass(frozen=True, slots=True)

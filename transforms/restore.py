@@ -1,7 +1,9 @@
 """Restore a batch with a SavedModel: whole, in tiles, or by its chroma alone."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import apache_beam as beam
@@ -11,7 +13,8 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from models.contract import CHANNELS, Contract
 from models.handler import SavedModelHandler
 from models.saved_model import LoadedModel
-from transforms import colour, scratch, tiling
+from transforms import colour, deadline, scratch, tiling
+from transforms.deadline import Limit
 from transforms.record import Batch, Record
 
 DEFAULT_TILE = 640
@@ -174,6 +177,7 @@ def _colorize(image: np.ndarray, model: Model, contract: Contract) -> np.ndarray
 def _call(
     model: Model, contract: Contract, inputs: np.ndarray, masks: np.ndarray | None = None
 ) -> np.ndarray:
+    deadline.check()
     outputs = model(inputs) if masks is None else model(inputs, masks)
     if outputs.shape[:3] != inputs.shape[:3]:
         raise ValueError(
@@ -216,30 +220,48 @@ def restore_batch(batch: Batch, model: LoadedModel, tile: int = DEFAULT_TILE) ->
     """Restore every record that has not failed; neighbours in size share a call of the model."""
     records = list(batch.records)
     for indices in _stacks(batch):
-        restored = _restore([records[index] for index in indices], model, tile)
+        restored = _restore([records[index] for index in indices], model, tile, batch.limit)
         for index, record in zip(indices, restored, strict=True):
             records[index] = record
     return batch.of(records)
 
 
-def _restore(records: list[Record], model: LoadedModel, tile: int) -> list[Record]:
+def _restore(
+    records: list[Record], model: LoadedModel, tile: int, limit: Limit | None
+) -> list[Record]:
+    started = time.monotonic()
     try:
         images = [record.image for record in records]
         masks = None
         if model.contract.mask_input is not None:
             masks = [_mask(record) for record in records]
-        restored = restore_images(images, model, model.contract, tile, masks)
+        with _within(limit, records):
+            restored = restore_images(images, model, model.contract, tile, masks)
     except Exception as error:  # counted, committed and reported as a record's failure
         if len(records) == 1:
             return [records[0].failed("restore", error)]
-        # One image must not take its neighbours with it: each is tried on its own account.
-        return [alone for record in records for alone in _restore([record], model, tile)]
+        # One image must not take its neighbours with it: halves of a stack are stacks as well.
+        half = len(records) // 2
+        return [
+            *_restore(records[:half], model, tile, limit),
+            *_restore(records[half:], model, tile, limit),
+        ]
+    took = (time.monotonic() - started) / len(records)
     height, width = images[0].shape[:2]
     middles = seams(height, width, model.contract, tile)
     return [
-        record.replace(restored=image, seams=middles)
+        record.replace(restored=image, seams=middles, spent=record.spent + took)
         for record, image in zip(records, restored, strict=True)
     ]
+
+
+def _within(limit: Limit | None, records: list[Record]) -> AbstractContextManager[None]:
+    if limit is None:
+        return nullcontext()
+    for record in records:
+        limit.check(record.key, "restore", record.spent)
+    spent = max(record.spent for record in records)
+    return deadline.working(limit, "restore", [record.key for record in records], spent)
 
 
 def _mask(record: Record) -> np.ndarray:
@@ -250,12 +272,16 @@ def _mask(record: Record) -> np.ndarray:
 
 
 def _stacks(batch: Batch) -> Iterable[list[int]]:
-    """Group the records that can share a call: one shape, one type, few pixels together."""
+    """Group the records that can share a call: one shape, one type, few pixels together.
+
+    One of those that went together when a process was ended goes alone.
+    """
     groups: dict[tuple, list[int]] = {}
     for index, record in enumerate(batch.records):
         if record.failure is None:
-            groups.setdefault((record.image.shape, record.image.dtype), []).append(index)
-    for (shape, _), indices in groups.items():
+            alone = index if batch.limit and batch.limit.is_suspect(record.key) else None
+            groups.setdefault((record.image.shape, record.image.dtype, alone), []).append(index)
+    for (shape, *_), indices in groups.items():
         most = max(1, _STACK // (shape[0] * shape[1]))
         while indices:
             # Powers of two, so that the stacks' heights are few as well.

@@ -2,14 +2,15 @@
 
 Paths are local, or have one of Beam's schemes (`stores.EXTRAS`). What may pass - a connection that
 breaks, a store that is busy - is tried again, `TRIES` times in all, and counted in the Beam counter
-`heliograph/storage_retries`. Everything else is a `StorageError` at once, with path and reason.
+`heliograph/storage_retries`. Everything else is a `StorageError` at once, with path and reason; an
+`OutageError` where it is not about that file alone (see `faults`).
 """
 
 import contextlib
-import errno
 import io
 import logging
 import os
+import posixpath
 import random
 import re
 import shutil
@@ -28,8 +29,17 @@ from apache_beam.io.filesystem import FileSystem
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
+from transforms.faults import OutageError, StorageError, is_of_one_file, remedy
 from transforms.scratch import Buffer
-from transforms.stores import File, Store, StoreError, Trouble, current_options, open_store
+from transforms.stores import (
+    File,
+    Store,
+    StoreError,
+    Trouble,
+    current_options,
+    open_store,
+    trouble_of,
+)
 
 log = logging.getLogger("heliograph")
 
@@ -50,14 +60,7 @@ _MOST_AHEAD = 8 << 20
 # To fetch what lies between takes no longer than a request of its own.
 _SMALL_GAP = 1 << 20
 
-# Of a network file system.
-_PASSING_ERRORS = {errno.EAGAIN, errno.ECONNRESET, errno.ESTALE, errno.ETIMEDOUT}
-
 T = TypeVar("T")
-
-
-class StorageError(OSError):
-    """A file operation that did not do what was asked, with the path and the reason."""
 
 
 def is_local(path: str) -> bool:
@@ -271,7 +274,7 @@ def _write_local(path: str, parts: Sequence[Buffer], temporary: str) -> None:
         size = os.path.getsize(path)
         written = sum(map(len, parts))
         if size != written:
-            raise OSError(f"{written} bytes were written but {size} are there")
+            raise StoreError(f"{written} bytes were written but {size} are there", Trouble.PASSING)
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(temporary)
@@ -455,7 +458,7 @@ def _patiently(verb: str, path: str, call: Callable[[Any], T]) -> T:
     """Make a call on the store of a path, and again where the trouble may pass.
 
     Raises:
-        StorageError: the trouble lasts.
+        StorageError: the trouble lasts; an OutageError if it is not about this path alone.
     """
     store: Store | None = None
     for done in range(1, TRIES + 1):
@@ -466,15 +469,18 @@ def _patiently(verb: str, path: str, call: Callable[[Any], T]) -> T:
         except StorageError:
             raise
         except Exception as error:  # each client raises types of its own
-            trouble = _trouble(error) if store is None else store.trouble(error)
+            trouble = trouble_of(error) if store is None else store.trouble(error)
             said = str(error) if store is None else store.reason(error)
             reason = getattr(error, "strerror", None) or said or type(error).__name__
             if trouble is Trouble.FORBIDDEN:
-                raise StorageError(f"cannot {verb} {path}: no permission: {reason}") from error
-            if trouble is not Trouble.PASSING:
-                raise StorageError(f"cannot {verb} {path}: {reason}") from error
-            if done == TRIES:
-                raise StorageError(f"cannot {verb} {path}, tried {done} times: {reason}") from error
+                reason = f"no permission: {reason}"
+            if trouble is not Trouble.PASSING or done == TRIES:
+                tried = f", tried {done} times" if trouble is Trouble.PASSING else ""
+                if verb == "write" and is_local(path):
+                    reason += remedy(path, error)
+                outage = _is_outage(verb, path, trouble, error, store)
+                kind = OutageError if outage else StorageError
+                raise kind(f"cannot {verb} {path}{tried}: {reason}") from error
             wait = FIRST_WAIT * 2 ** (done - 1) * random.uniform(0.5, 1)
             RETRIES.inc()
             log.warning("cannot %s %s: %s; again in %.1f s", verb, path, reason, wait)
@@ -482,10 +488,21 @@ def _patiently(verb: str, path: str, call: Callable[[Any], T]) -> T:
     raise AssertionError("the last try returns or raises")
 
 
-def _trouble(error: Exception) -> Trouble:
-    if isinstance(error, StoreError):
-        return error.trouble
-    if isinstance(error, PermissionError):
-        return Trouble.FORBIDDEN
-    passing = isinstance(error, OSError) and error.errno in _PASSING_ERRORS
-    return Trouble.PASSING if passing else Trouble.LASTING
+def _is_outage(
+    verb: str, path: str, trouble: Trouble, error: Exception, store: Store | None
+) -> bool:
+    """Tell what is wrong with storage from what is wrong with one file of it."""
+    if verb == "write":
+        return trouble is not Trouble.LASTING or (store is None and not is_of_one_file(error))
+    if trouble is not Trouble.PASSING:
+        return False
+    # A file on a bad sector, an object that always fails: who can list its folder is there.
+    return verb not in ("read", "look for") or not _answers(posixpath.dirname(path), store)
+
+
+def _answers(folder: str, store: Store | None) -> bool:
+    try:
+        os.listdir(folder or ".") if store is None else store.page(f"{folder}/", None)
+    except Exception:  # whatever it is: that was asked in vain, too
+        return False
+    return True

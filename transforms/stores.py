@@ -23,6 +23,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.options.value_provider import RuntimeValueProvider
 
 from transforms import scratch
+from transforms.faults import PASSING_ERRNOS
 from transforms.scratch import Buffer
 
 # By scheme: the extra of ours that brings its client, and a module of that client.
@@ -126,8 +127,13 @@ def open_store(scheme: str, options: Any) -> Store:
         StoreError: the scheme is unknown, or its extra is not installed.
     """
     if scheme not in EXTRAS:
-        known = ", ".join(f"{name}://" for name in EXTRAS)
-        raise StoreError(f"{scheme}:// is no storage we know: there are {known} and local paths")
+        try:
+            return _BeamStore(scheme)  # of a --beam_plugin
+        except ValueError as error:
+            known = ", ".join(f"{name}://" for name in EXTRAS)
+            raise StoreError(
+                f"{scheme}:// is no storage we know: there are {known} and local paths"
+            ) from error
     extra, module = EXTRAS[scheme]
     try:
         importlib.import_module(module)
@@ -138,7 +144,9 @@ def open_store(scheme: str, options: Any) -> Store:
     options = options or PipelineOptions([])
     if scheme == "s3":
         return _S3(options)
-    return _GoogleCloud(options) if scheme == "gs" else _BeamStore(scheme)
+    if scheme == "gs":
+        return _GoogleCloud(options)
+    return (_Hadoop if scheme == "hdfs" else _BeamStore)(scheme)
 
 
 def current_options() -> Any:
@@ -255,7 +263,7 @@ class _S3(Store):
             return Trouble.PASSING
         if isinstance(error, errors.NoCredentialsError | errors.PartialCredentialsError):
             return Trouble.FORBIDDEN
-        return _of_any(error)
+        return trouble_of(error)
 
     def reason(self, error: Exception) -> str:
         if not isinstance(error, self._errors.ClientError):
@@ -375,7 +383,7 @@ class _GoogleCloud(Store):
             return Trouble.PASSING
         if isinstance(error, self._unauthorised):
             return Trouble.FORBIDDEN
-        return _of_any(error)
+        return trouble_of(error)
 
     def reason(self, error: Exception) -> str:
         if not isinstance(error, self._answered):
@@ -403,18 +411,9 @@ class _BeamStore(Store):
         return found, None
 
     def _walk(self, folder: str) -> list[File]:
-        # Beam lists one level and does not say what is a folder. Hadoop's client does.
-        system: Any = self._system
-        server, path = system._parse_url(folder)
-        return [
-            File(
-                "hdfs:/" + system._join(server, parent, name),
-                status["length"],
-                status["modificationTime"] / 1000,
-            )
-            for (parent, _), _, files in system._hdfs_client.walk(path, status=True)
-            for name, status in files
-        ]
+        # As Beam's own of this machine does, `_list` is taken to go all the way down.
+        there = self._system.exists(folder)
+        return [_described(file) for file in self._system._list(folder)] if there else []
 
     def exists(self, path: str) -> bool:
         return self._system.exists(path) or (
@@ -439,19 +438,31 @@ class _BeamStore(Store):
     def write(self, path: str, data: Buffer, temporary: str) -> None:
         # An object appears whole when it is closed; a file of Hadoop's grows in its place.
         target = temporary if self._system.has_dirs() else path
-        with self._system.create(target, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            shutil.copyfileobj(scratch.opened(data), file, _PIECE)
-        if target != path:
-            if self._system.exists(path):  # Hadoop renames over nothing
-                self._system.delete([path])
-            else:
-                parent = path.rpartition("/")[0]
-                if not self._system.exists(parent):
-                    self._system.mkdirs(parent)
-            self._system.rename([target], [path])
+        try:
+            with self._system.create(
+                target, compression_type=CompressionTypes.UNCOMPRESSED
+            ) as file:
+                shutil.copyfileobj(scratch.opened(data), file, _PIECE)
+            self._require_size(target, len(data))  # before what is there now makes way for it
+            if target != path:
+                if self._system.exists(path):  # Hadoop renames over nothing
+                    self._system.delete([path])
+                else:
+                    parent = path.rpartition("/")[0]
+                    if not self._system.exists(parent):
+                        self._system.mkdirs(parent)
+                self._system.rename([target], [path])
+                self._require_size(path, len(data))
+        except BaseException:
+            if target != path:
+                with contextlib.suppress(Exception):
+                    self.delete([target])
+            raise
+
+    def _require_size(self, path: str, expected: int) -> None:
         size = self._system.metadata(path).size_in_bytes
-        if size != len(data):
-            raise StoreError(f"{len(data)} bytes were written but {size} are there")
+        if size != expected:
+            raise StoreError(f"{expected} bytes were written but {size} are there", Trouble.PASSING)
 
     def delete(self, paths: Sequence[str]) -> None:
         self._system.delete([path for path in paths if self._system.exists(path)])
@@ -462,7 +473,23 @@ class _BeamStore(Store):
                 if isinstance(inner, Exception):
                     return self.trouble(inner)
         status = getattr(error, "status_code", None) or getattr(error, "code", None)
-        return _of_status(status) if isinstance(status, int) else _of_any(error)
+        return _of_status(status) if isinstance(status, int) else trouble_of(error)
+
+
+class _Hadoop(_BeamStore):
+    def _walk(self, folder: str) -> list[File]:
+        # Beam lists one level and does not say what is a folder. Hadoop's client does.
+        system: Any = self._system
+        server, path = system._parse_url(folder)
+        return [
+            File(
+                "hdfs:/" + system._join(server, parent, name),
+                status["length"],
+                status["modificationTime"] / 1000,
+            )
+            for (parent, _), _, files in system._hdfs_client.walk(path, status=True)
+            for name, status in files
+        ]
 
 
 def _described(file: Any) -> File:
@@ -477,11 +504,15 @@ def _of_status(status: int) -> Trouble:
     return Trouble.MISSING if status == 404 else Trouble.LASTING
 
 
-def _of_any(error: Exception) -> Trouble:
+def trouble_of(error: Exception) -> Trouble:
+    """Judge an error that is no store's own."""
     if isinstance(error, StoreError):
         return error.trouble
     if isinstance(error, PermissionError):
         return Trouble.FORBIDDEN
     if isinstance(error, FileNotFoundError):
         return Trouble.MISSING
-    return Trouble.PASSING if isinstance(error, ConnectionError | TimeoutError) else _LASTING
+    passing = isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno in PASSING_ERRNOS
+    )
+    return Trouble.PASSING if passing else _LASTING

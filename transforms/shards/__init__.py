@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 
 from transforms import codec, storage
 from transforms.bounds import USUAL_BOUNDS, Bounds
+from transforms.faults import outage_of
 from transforms.record import Member
 from transforms.shards import fields, idx, lists, npy, npz, parquet, tfrecord, webdataset, zips
 from transforms.shards.shard import Content, Place, ShardError, ShardFormat
@@ -199,6 +200,8 @@ def members(
     except ShardError as error:
         yield Member(known.name, None, "*", (), trouble=str(error), is_none=True), 0
     except OSError as error:
+        if (outage := outage_of(error)) is not None:
+            raise outage from error
         # Nobody knows what else there is: one failure stands for it.
         trouble = f"cannot list the shard: {getattr(error, 'strerror', None) or error}"
         yield Member(known.name, compression, "*", (), trouble=trouble), 0
