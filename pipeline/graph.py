@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from models.handler import SavedModelHandler
-from pipeline.ledger import Commit, FetchSpecs
+from pipeline.ledger import Commit, FetchSpecs, Ledger
 from pipeline.masters import VerifyMasters
 from pipeline.options import Job
 from pipeline.packages import MakePackages
@@ -38,11 +38,12 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
         job: what to do.
         references: to the specs of its plan, as `Ledger.write_plan` gave them.
     """
+    run = Ledger(job.output).run()
     batches = (
         pipeline
         | "Plan" >> beam.Create(list(references), reshuffle=False)
         | "Reshuffle" >> beam.Reshuffle()
-        | "Fetch" >> FetchSpecs(job.output)
+        | "Fetch" >> FetchSpecs(job.output, run)
         | "Read" >> Read(job.max_pixels, job.columns, decode=not job.encoding.untouched)
     )
     if job.recipe is not None:
@@ -67,7 +68,7 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
     counts = (
         batches
         | "Write" >> Write(job.output, job.encoding, job.container, job.signing)
-        | "Commit" >> Commit(job.output)
+        | "Commit" >> Commit(job.output, run)
     )
     if job.verify_masters:
         counts |= "Verify masters" >> VerifyMasters(job.output, job.columns)

@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipeline import packages, resume
+from pipeline import flink, packages, resume
 from pipeline.archive import ArchiveError, find_sources
 from pipeline.environment import environment, versions
 from pipeline.job import ExitCode, JobCrashedError, JobError
@@ -30,7 +30,7 @@ from pipeline.packages import bag
 from pipeline.plan import slice_sources, without
 from pipeline.progress import Progress
 from pipeline.resume import Left, find_left, selected, settle, state_of
-from pipeline.runner import execute
+from pipeline.runner import execute, prepare
 from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.record import BatchSpec, Source
@@ -57,6 +57,7 @@ def run(job: Job, options: PipelineOptions) -> Result:
     """
     ledger = Ledger(job.output)
     try:
+        job = prepare(job, options)
         replacing = _may_write(ledger, job)
         found = _find(job)
         if job.dry_run:
@@ -155,6 +156,7 @@ def _prepare(ledger: Ledger, job: Job, found: _Found, *, replacing: bool) -> _Pr
 
 
 def _run(ledger: Ledger, job: Job, found: _Found, options: PipelineOptions) -> Result:
+    flink.end_earlier(ledger)
     replacing = _may_write(ledger, job)  # asked again, now that nobody else writes
     todo = _prepare(ledger, job, found, replacing=replacing)
     _say_left_out(todo.left_out)
