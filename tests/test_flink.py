@@ -196,7 +196,9 @@ def test_slots_that_are_started_on_demand(tmp_path, line, rest):
 
 
 def test_no_cluster(tmp_path, line):
-    with pytest.raises(job.JobError, match=r"no Flink cluster answers at http://127.0.0.1:1 .*refu"):
+    with pytest.raises(
+        job.JobError, match=r"no Flink cluster answers at http://127.0.0.1:1 .*refu"
+    ):
         prepare(tmp_path, *without(line, "--flink_master", "--flink_master", "127.0.0.1:1"))
 
 

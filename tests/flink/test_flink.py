@@ -85,7 +85,9 @@ def jobs(cluster, out):
     """Flink's states of all runs on an output that it knows, by its numbers of them."""
     run = json.loads((out / "ledger" / "job.json").read_text())["environment"]["id"]
     known = get(cluster, "/jobs/overview")["jobs"]
-    return {job["jid"]: job["state"] for job in known if job["name"].startswith(f"heliograph-{run}")}
+    return {
+        job["jid"]: job["state"] for job in known if job["name"].startswith(f"heliograph-{run}")
+    }
 
 
 def accounted(out):
