@@ -196,9 +196,7 @@ def test_slots_that_are_started_on_demand(tmp_path, line, rest):
 
 
 def test_no_cluster(tmp_path, line):
-    with pytest.raises(
-        job.JobError, match=r"no Flink cluster answers at http://127.0.0.1:1 .*refu"
-    ):
+    with pytest.raises(job.JobError, match=r"no Flink cluster answers at .*:1 .*refu"):
         prepare(tmp_path, *without(line, "--flink_master", "--flink_master", "127.0.0.1:1"))
 
 
@@ -328,7 +326,7 @@ class Provision(beam_provision_api_pb2_grpc.ProvisionServiceServicer):
     def __init__(self):
         self.asked = []
 
-    def GetProvisionInfo(self, request, context):
+    def GetProvisionInfo(self, request, context):  # noqa: N802  as the protocol calls it
         self.asked.append(dict(context.invocation_metadata())["worker_id"])
         info = beam_provision_api_pb2.ProvisionInfo(
             control_endpoint=endpoints_pb2.ApiServiceDescriptor(url="localhost:1"),
