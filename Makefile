@@ -7,10 +7,11 @@ BIN := .venv/bin
 SETUP := .venv/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint format docs bench clean
+HELIOGRAPH_FLINK ?= .flink
+.PHONY: help setup demo test torture flink-test lint format docs bench clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 setup: $(SETUP) ## make the virtual environment .venv and install everything into it
 
@@ -34,6 +35,10 @@ test: setup ## run the tests, a process per core
 torture: setup ## the long forms of tests: many kills
 	HELIOGRAPH_KILLS=25 HELIOGRAPH_CRASH_IMAGES=300 $(BIN)/python -m pytest -s tests/test_crash.py
 	HELIOGRAPH_LOCK_ROUNDS=20 $(BIN)/python -m pytest tests/test_two_jobs.py
+
+flink-test: setup ## whole jobs on a Flink cluster on this machine, processes of it killed; needs Java, and Maven once
+	$(BIN)/python deploy/flink/cluster.py fetch --folder $(HELIOGRAPH_FLINK)
+	HELIOGRAPH_FLINK=$(HELIOGRAPH_FLINK) $(BIN)/python -m pytest -s -v tests/flink
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

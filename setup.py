@@ -65,6 +65,8 @@ setup(
             # What bags and IIIF manifests are held to; iiif-prezi3 itself is in the Makefile.
             "bagit>=1.9",
             "pydantic>=2",
+            # The schemas that deploy/'s manifests are held to.
+            "kubernetes-validate>=1.37",
             "requests>=2.28",
             # Object stores on this machine, and their clients.
             "apache-beam[aws,gcp,hadoop]",

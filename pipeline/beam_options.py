@@ -34,6 +34,15 @@ class HeliographOptions(PipelineOptions):
             parser.add_argument(*option.flags, dest=option.name, **settings)
 
 
+class FlinkTuning(PipelineOptions):
+    """Options of Beam's Flink runner that its job server knows and Beam's Python side does not."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--number_of_execution_retries", type=int, default=-1)
+        parser.add_argument("--execution_retry_delay", type=int, default=-1)
+
+
 def add_to(
     parser: argparse.ArgumentParser, kinds: Iterable[type[PipelineOptions]] | None = None
 ) -> set[str]:

@@ -38,11 +38,12 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
         job: what to do.
         references: to the specs of its plan, as `Ledger.write_plan` gave them.
     """
+    run = Ledger(job.output).run()
     batches = (
         pipeline
         | "Plan" >> beam.Create(list(references), reshuffle=False)
         | "Reshuffle" >> beam.Reshuffle()
-        | "Fetch" >> FetchSpecs(job.output)
+        | "Fetch" >> FetchSpecs(job.output, run)
         | "Read"
         >> Read(
             job.max_pixels,
@@ -74,7 +75,7 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
     counts = (
         batches
         | "Write" >> Write(job.output, job.encoding, job.container, job.signing)
-        | "Commit" >> Commit(job.output, job.digest)
+        | "Commit" >> Commit(job.output, job.digest, run)
     )
     if job.verify_masters:
         counts |= "Verify masters" >> VerifyMasters(job.output, job.columns)

@@ -75,6 +75,7 @@ class Ledger:
         self._packages = storage.join(output, LEDGER, "packages.json")
         self._again = storage.join(output, LEDGER, "again.json")
         self._slow = storage.join(output, LEDGER, "slow")
+        self._remote = storage.join(output, LEDGER, "remote.json")
         self._scratch = storage.join(output, SCRATCH)
 
     def job(self) -> dict[str, Any] | None:
@@ -108,7 +109,6 @@ class Ledger:
             specs: what is left to do.
             anew: whether to forget what was committed before.
         """
-        storage.delete_folder(self._scratch)
         for path in (self._stop, self._masters, self._packages):
             storage.delete(path)
         if anew:
@@ -116,9 +116,17 @@ class Ledger:
         # The plan first: where a job stops between the two, its digest tells that they are not one.
         references, digest = self._write_plan(specs)
         self.write_job({**job, "plan_sha256": digest})
+        # Now that workers of an earlier run, if any are left, commit nothing: see `run`.
+        storage.delete_folder(self._scratch)
         if job.get("state") is not None:  # which is so of a plan that covers all that is left
             storage.delete(self._again)
         return references
+
+    def run(self) -> str | None:
+        """Give the id of the run that began last. Workers of another one are to do nothing more:
+        its driver is gone, and on a cluster that is not the end of them.
+        """
+        return (self.job() or {}).get("environment", {}).get("id")
 
     def write_again(self, batches: dict[str, list[str]]) -> None:
         """Keep which batches, by their ids, are to be made again of which masters, by their keys:
@@ -150,6 +158,18 @@ class Ledger:
     def packages(self) -> dict[str, Any] | None:
         """Read what `write_packages` kept; None where none have been made."""
         return self._read(self._packages)
+
+    def write_remote(self, where: dict[str, Any]) -> None:
+        """Keep where a run goes on, on a cluster, even if its driver is killed."""
+        self._write(self._remote, _json(where))
+
+    def remote(self) -> dict[str, Any] | None:
+        """Read what `write_remote` kept; None where no run is known to be on a cluster."""
+        return self._read(self._remote)
+
+    def forget_remote(self) -> None:
+        """Say that it has ended there."""
+        storage.delete(self._remote)
 
     def _read(self, path: str) -> dict[str, Any] | None:
         return json.loads(storage.read(path)) if storage.exists(path) else None
@@ -263,6 +283,11 @@ class Ledger:
 
     def _path(self, batch: str) -> str:
         return storage.join(self._folder, f"{batch}.json")
+
+    def is_committed(self, spec: str) -> bool:
+        """Say whether all batches of a spec, given as its line of JSON, are committed."""
+        batches = BatchSpec.from_json(spec).batches()
+        return all(storage.exists(self._path(batch.id)) for batch in batches)
 
     def has_committed(self, batches: Iterable[str]) -> set[str]:
         """Say which of several batches, by their ids, are committed."""
@@ -408,19 +433,25 @@ class FetchSpecs(beam.PTransform):
 
     Args:
         output: the output folder.
+        run: the id of this run; when another one has begun, there is nothing to do for this.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, run: str | None = None) -> None:
         super().__init__()
         self.output = output
+        self.run = run
 
     def expand(self, references: beam.PCollection[str]) -> beam.PCollection[str]:
         """Read them."""
-        ledger = Ledger(self.output)
+        ledger, run = Ledger(self.output), self.run
 
         def fetch(reference: str) -> list[str]:
             # What is left out now is not committed, and the next run of the job will do it.
-            return [] if ledger.is_stopping else [ledger.spec(reference)]
+            if ledger.is_stopping or ledger.run() != run:
+                return []
+            spec = ledger.spec(reference)
+            # A plan holds nothing that is: then the runner has begun anew, having lost a worker.
+            return [] if ledger.is_committed(spec) else [spec]
 
         return references | beam.FlatMap(fetch).with_output_types(str)
 
@@ -431,26 +462,35 @@ class Commit(beam.PTransform):
     Args:
         output: the output folder.
         job: the digest of the job, for the records.
+        run: the id of this run; when another one has begun, its batches are not committed.
     """
 
-    def __init__(self, output: str, job: str | None = None) -> None:
+    def __init__(self, output: str, job: str | None = None, run: str | None = None) -> None:
         super().__init__()
         self.output = output
         self.job = job
+        self.run = run
 
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[int]:
         """Write the records."""
-        return batches | beam.ParDo(_CommitDoFn(self.output, self.job)).with_output_types(int)
+        commit = _CommitDoFn(self.output, self.job, self.run)
+        return batches | beam.ParDo(commit).with_output_types(int)
 
 
 class _CommitDoFn(beam.DoFn):
-    def __init__(self, output: str, job: str | None) -> None:
+    def __init__(self, output: str, job: str | None, run: str | None) -> None:
         self.output = output
         self.job = job
+        self.run = run
         self.counters = {status: Metrics.counter("heliograph", status) for status in STATUSES}
+        self.superseded = Metrics.counter("heliograph", "superseded")
 
     def process(self, batch: Batch) -> Iterable[int]:
-        rows = Ledger(self.output).commit(batch, self.job)
+        ledger = Ledger(self.output)
+        if ledger.run() != self.run:
+            self.superseded.inc(len(batch))
+            return
+        rows = ledger.commit(batch, self.job)
         for status, count in Counter(committed["status"] for committed in rows).items():
             self.counters[status].inc(count)
         yield len(rows)

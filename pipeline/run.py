@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipeline import gates, generations, packages, resume
+from pipeline import flink, gates, generations, packages, resume
 from pipeline.archive import ArchiveError, find_sources
 from pipeline.environment import environment, versions
 from pipeline.generations import Chosen
@@ -33,7 +33,7 @@ from pipeline.packages import bag
 from pipeline.plan import slice_sources, without
 from pipeline.progress import Progress
 from pipeline.resume import Left, find_left, selected, settle, state_of
-from pipeline.runner import execute
+from pipeline.runner import execute, prepare
 from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.record import BatchSpec, Source
@@ -63,6 +63,7 @@ def run(job: Job, options: PipelineOptions) -> Result:
         LockedError: another job is working on the output.
     """
     try:
+        job = prepare(job, options)
         chosen = _choose(job)
         found = _find(job)
         if job.dry_run:
@@ -186,6 +187,7 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
 
 def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
     job, ledger, replacing = chosen.job, Ledger(chosen.job.output), chosen.replacing
+    flink.end_earlier(ledger)
     todo = _prepare(chosen, found)
     _say_left_out(todo.left_out)
     resume.say(todo.left)

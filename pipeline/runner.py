@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import apache_beam as beam
@@ -29,12 +29,13 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
-from apache_beam.runners.runner import PipelineResult
+from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import graph
+from pipeline import flink, graph
 from pipeline.job import ExitCode, JobCrashedError, JobError
 from pipeline.options import Job
+from pipeline.worker import ONE_THREAD
 from transforms import storage
 
 log = logging.getLogger("heliograph")
@@ -47,17 +48,44 @@ def execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> No
         JobError: the runner cannot do what is asked.
         JobCrashedError: it stopped before its end.
     """
-    name = options.view_as(StandardOptions).runner or "FnApiRunner"
-    local = name in ("DirectRunner", "FnApiRunner")
-    if not local and str(job.facts.get("model")).endswith(".keras"):
-        raise JobError(f"{name} cannot run a .keras file: export it to a SavedModel first")
+    name = options.view_as(StandardOptions).runner
     options.view_as(DirectOptions).direct_num_workers = job.workers
-    with _local_runner(options) if local else _other_runner(name) as runner:
+    if name == FLINK:
+        flink.submit_as(job.output, options)
+    with _started(name, options) as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)
         graph.build(pipeline, job, references)
         result = pipeline.run()
-        result.wait_until_finish()
+        if name == FLINK:
+            flink.wait(result, job.output, options)
+        else:
+            result.wait_until_finish()
         _say_retries(result)
+
+
+LOCAL = (None, "DirectRunner", "FnApiRunner")
+FLINK = "FlinkRunner"
+
+
+def prepare(job: Job, options: PipelineOptions) -> Job:
+    """Make sure that the runner that was asked for can run a job, and tell the job how many
+    workers it has there.
+
+    Raises:
+        JobError: it cannot, and what to do.
+    """
+    name = options.view_as(StandardOptions).runner
+    if name not in LOCAL and str(job.facts.get("model")).endswith(".keras"):
+        raise JobError(f"{name} cannot run a .keras file: export it to a SavedModel first")
+    return flink.prepare(job, options) if name == FLINK else job
+
+
+def _started(
+    name: str | None, options: PipelineOptions
+) -> AbstractContextManager[PipelineRunner | str | None]:
+    if name in LOCAL:
+        return _local_runner(options)
+    return flink.started(options) if name == FLINK else _other_runner(name)
 
 
 def _say_retries(result: PipelineResult) -> None:
@@ -83,10 +111,8 @@ def _other_runner(name: str) -> Iterator[str]:
 @contextmanager
 def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
     """Give the FnApiRunner with worker processes whose chatter goes to a file until they crash."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for library in ("OPENCV_FOR_THREADS_NUM", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        # A worker has one core; libraries that think otherwise spend it on waiting for each other.
-        os.environ.setdefault(library, "1")
+    for name, value in ONE_THREAD.items():
+        os.environ.setdefault(name, value)
     folder = Path(tempfile.mkdtemp(prefix="heliograph-"))
     chatter = folder / "workers.log"
     # Beam's own multi_processing mode breaks on a path of Python with a space in it. exec leaves

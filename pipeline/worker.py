@@ -19,6 +19,19 @@ _ROOT = str(Path(__file__).resolve().parents[1])
 
 _LOOK_EVERY = 0.5  # seconds
 
+# A worker has one core; libraries that think otherwise spend it on waiting for each other.
+ONE_THREAD = {
+    "OPENCV_FOR_THREADS_NUM": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+def die_with_parent() -> None:
+    """End this process soon after its parent has ended, however that was."""
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+
 
 def _die_with(parent: int) -> None:
     # Beam's worker waits for ever for a driver that was killed, with its model in memory.
@@ -33,7 +46,7 @@ def main() -> None:
         sys.path.insert(0, _ROOT)
     # Ctrl-C goes to all processes of a terminal; workers are to finish what they are at.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    die_with_parent()
     sdk_worker_main.main(sys.argv[:1])
     (Path(sys.argv[1]) / str(os.getpid())).unlink(missing_ok=True)  # ended, and was not ended
 

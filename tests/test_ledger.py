@@ -3,10 +3,12 @@
 import json
 import time
 
+import apache_beam as beam
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
-from pipeline.ledger import FAILED, RESTORED, Ledger
+from pipeline.ledger import FAILED, RESTORED, Commit, FetchSpecs, Ledger
 from pipeline.summary import summarise
 from transforms.record import Batch, BatchSpec, Derivative, Record, Source
 
@@ -65,3 +67,34 @@ def test_the_pace_is_that_of_a_run_that_was_not_stopped(tmp_path):
             "pixels": pytest.approx(200, rel=0.2),
         }
     assert ledger.pace() == ledger.paces()["pixels"]
+
+
+def fetched(output, references, run, expected):
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        specs = pipeline | beam.Create(references) | FetchSpecs(str(output), run)
+        keys = specs | beam.Map(lambda line: BatchSpec.from_json(line).sources[0].key)
+        assert_that(keys, equal_to(expected))
+
+
+def test_a_runner_that_begins_anew_does_nothing_again_that_is_committed(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    sources = [Source(key, key, 1, 0.0) for key in "abcd"]
+    specs = [BatchSpec((sources[0],), 1), BatchSpec((sources[1],), 1)]
+    several = BatchSpec(tuple(sources[2:]), 1, cuts=(1,))  # two batches, the first of them done
+    references = ledger.begin({"environment": {"id": "1"}}, [*specs, several], anew=True)
+    fetched(tmp_path, references, "1", ["a", "b", "c"])
+    for done in (specs[1], several):
+        ledger.commit(next(done.batches()))
+    fetched(tmp_path, references, "1", ["a", "c"])
+
+
+def test_what_is_left_of_an_earlier_run_does_and_commits_nothing(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    spec = BatchSpec((Source("a", "a", 1, 0.0),), 1)
+    references = ledger.begin({"environment": {"id": "1"}}, [spec], anew=True)
+    ledger.begin({"environment": {"id": "2"}}, [spec], anew=False)
+    fetched(tmp_path, references, "1", [])
+    for run, committed in (("1", 0), ("2", 1)):
+        with beam.Pipeline(runner="FnApiRunner") as pipeline:
+            _ = pipeline | beam.Create([batch()]) | Commit(str(tmp_path), run)
+        assert len(ledger.committed()) == committed

@@ -1,0 +1,196 @@
+"""Whole jobs on a real cluster: the bytes of the local runner, whatever is killed meanwhile."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.photographs import small
+from tests.shards import tar, tfrecord
+from tests.test_resume import commits, files
+
+IMAGES = int(os.environ.get("HELIOGRAPH_FLINK_IMAGES", "300"))
+JOB = ("--recipe", "snow:4+frost:3", "--seed", 7, "--batch_size", 10)
+
+
+def encoded(number, kind):
+    out = io.BytesIO()
+    pixels = np.roll(small(height=128, width=128), number, axis=(0, 1))
+    Image.fromarray(pixels).save(out, kind)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Images in files, in a tar and in a TFRecord; of each, one is broken."""
+    folder = tmp_path_factory.mktemp("archive")
+    third = IMAGES // 3
+    broken = encoded(0, "PNG")[:200]
+    for number in range(third):
+        whole = encoded(number, "JPEG") if number else b"no JPEG"
+        (folder / f"{number:03}.jpg").write_bytes(whole)
+    images = {f"{n:03}.png": encoded(n, "PNG") if n else broken for n in range(third)}
+    tar(folder / "a.tar", images)
+    tfrecord(folder / "b.tfrecord", images)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(archive, tmp_path_factory):
+    """What the local runner makes of it."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    job = start(archive, out, "--workers", 2)
+    said = job.communicate()[1]
+    assert job.returncode == 3, said
+    return out
+
+
+def start(archive, out, *options):
+    command = [sys.executable, "-m", "heliograph", "evaluate", archive, out, *JOB, *options]
+    return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+
+
+def started(archive, out, cluster, commit_records=2):
+    """Start a job on the cluster, and wait until it has committed something."""
+    job = start(archive, out, *cluster.options)
+    folder = out / "ledger" / "batches"
+    ends = time.monotonic() + 240
+    while not folder.is_dir() or len(os.listdir(folder)) < commit_records:
+        assert job.poll() is None, job.communicate()[1]
+        assert time.monotonic() < ends, "nothing is committed"
+        time.sleep(0.05)
+    return job
+
+
+def ended(job, code, within=540):
+    said = job.communicate(timeout=within)[1]
+    assert job.returncode == code, said
+    return said
+
+
+def get(cluster, path):
+    with urllib.request.urlopen(cluster.address + path) as answer:
+        return json.load(answer)
+
+
+def jobs(cluster, out):
+    """Flink's states of all runs on an output that it knows, by its numbers of them."""
+    run = json.loads((out / "ledger" / "job.json").read_text())["environment"]["id"]
+    known = get(cluster, "/jobs/overview")["jobs"]
+    return {
+        job["jid"]: job["state"] for job in known if job["name"].startswith(f"heliograph-{run}")
+    }
+
+
+def accounted(out):
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["planned"] == IMAGES
+    assert summary["restored"] == IMAGES - 3
+    assert summary["failed"] == 3
+
+
+def same(out, whole):
+    """Derivatives, masks, metrics and failures, byte for byte; and as many of each as planned."""
+    accounted(out)
+    assert files(out) == files(whole)
+    left = {path.name for path in (out / "ledger").iterdir()}
+    assert left <= {"batches", "job.json", "plan.jsonl", "pace.json"}
+
+
+def test_the_same_bytes_and_no_pixels_shuffled(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    ended(start(archive, out, *cluster.options), 3)
+    same(out, whole)
+    ((job, state),) = jobs(cluster, out).items()
+    assert state == "FINISHED"
+    vertices = get(cluster, f"/jobs/{job}")["vertices"]
+    shuffled = sum(vertex["metrics"]["write-bytes"] for vertex in vertices)
+    print(f"shuffled: {shuffled} bytes, {shuffled / IMAGES:.1f} an image")
+    assert 0 < shuffled < 2000 * IMAGES
+
+
+def test_a_taskmanager_killed_in_the_middle(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    job = started(archive, out, cluster)
+    before = cluster.pid("taskmanager-1")
+    kept = commits(out)
+    os.kill(before, signal.SIGKILL)
+    began = time.monotonic()
+    ended(job, 3)
+    print(f"ended {time.monotonic() - began:.0f} s after the kill")
+    same(out, whole)
+    assert cluster.pid("taskmanager-1") != before
+    assert kept.items() <= commits(out).items(), "what was committed has been done again"
+
+
+def test_a_worker_killed_in_the_middle(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    job = started(archive, out, cluster)
+    told = subprocess.run(
+        ["ps", "--ppid", str(cluster.pid("taskmanager-2")), "-o", "pid="], capture_output=True
+    )
+    os.kill(int(told.stdout.split()[0]), signal.SIGKILL)
+    ended(job, 3)
+    same(out, whole)
+
+
+def test_a_driver_killed_in_the_middle(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    job = started(archive, out, cluster)
+    first = jobs(cluster, out)
+    job.kill()
+    job.communicate()
+    said = ended(start(archive, out, *cluster.options), 3)
+    assert "cancelled the run of this job" in said
+    same(out, whole)
+    (number,) = first
+    assert get(cluster, f"/jobs/{number}")["state"] == "CANCELED"
+
+
+def test_interrupted_once_it_finishes_what_is_under_way(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    job = started(archive, out, cluster)
+    job.send_signal(signal.SIGINT)
+    said = ended(job, 130)
+    assert "images are left" in said
+    assert list(jobs(cluster, out).values()) == ["FINISHED"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert 0 < summary["restored"] < IMAGES - 3
+    ended(start(archive, out, *cluster.options), 3)
+    same(out, whole)
+
+
+def test_interrupted_twice_it_ends_at_once(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    job = started(archive, out, cluster)
+    job.send_signal(signal.SIGINT)
+    while "stopping" not in job.stderr.readline():
+        pass
+    job.send_signal(signal.SIGINT)
+    ended(job, 130, within=90)
+    assert list(jobs(cluster, out).values()) == ["CANCELED"]
+    ended(start(archive, out, *cluster.options), 3)
+    same(out, whole)
+
+
+def test_the_jobmanager_killed_in_the_middle(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    job = started(archive, out, cluster)
+    os.kill(cluster.pid("jobmanager"), signal.SIGKILL)
+    began = time.monotonic()
+    said = ended(job, 1, within=150)
+    print(f"given up {time.monotonic() - began:.0f} s after the kill")
+    assert f"the Flink cluster at {cluster.address} is gone" in said
+    assert "run the same command again" in said
+    cluster.run("stop")
+    cluster.run("start")
+    ended(start(archive, out, *cluster.options), 3)
+    same(out, whole)
