@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import posixpath
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -217,6 +218,11 @@ class Ledger:
     def committed(self) -> set[str]:
         """List the paths of the commit records so far."""
         return {file.path for file in storage.list_if_there(self._folder)}
+
+    def of_masters(self) -> set[str]:
+        """List the paths of commit records in which every master is once: of cells, the first."""
+        others = re.compile(r"-(?!000)\d+\.json$")
+        return {path for path in self.committed() if not others.search(path)}
 
     def record(self, path: str) -> dict[str, Any]:
         """Read one commit record: its head, its `rows`, and its `files`, which are several images'.

@@ -32,10 +32,13 @@ class Left:
     Attributes:
         sources: the images, in the order of the archive.
         kept: records that are committed and stay as they are.
+        cells: numbers of the cells that images are to go through, by key, of a job that has
+            several, where it is not all of them.
+        of: how many cells there are; 1 of a job that has not several.
         counts: how many of the images are "new", "changed" (other bytes than those that were
             restored), or done "again" (because --retry asks for it).
         gone: keys that are committed and no longer in the archive; their derivatives stay.
-        retired: keys whose rows are no longer true.
+        retired: keys whose rows are no longer true, each with the cell's name or None.
         touched: rows of masters that have another time stamp and the bytes that they had, by key.
     """
 
@@ -43,25 +46,43 @@ class Left:
     kept: int
     counts: Counter[str] = field(default_factory=Counter)
     gone: Sequence[str] = ()
-    retired: Collection[str] = ()
+    retired: Collection["Place"] = ()
     touched: dict[str, Source] = field(default_factory=dict)
+    cells: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    of: int = 1
+
+    @property
+    def planned(self) -> int:
+        """How many records there are to be in the ledger at the end."""
+        return self.kept + sum(
+            len(self.cells[source.key]) if source.key in self.cells else self.of
+            for source in self.sources
+        )
+
+    def through(self, source: Source) -> tuple[int, ...]:
+        """Give the numbers of the cells that an image is to go through, of several."""
+        return self.cells.get(source.key, tuple(range(self.of)) if self.of > 1 else ())
 
     def limited(self, most: int) -> "Left":
         """Leave all but the first images for another run."""
         sources = self.sources[:most]
         keys = {source.key for source in sources}
-        rest = [source for source in self.sources[most:] if source.key in self.retired]
+        stay = [place for place in self.retired if place[0] not in keys]
         return dataclasses.replace(
             self,
             sources=sources,
-            kept=self.kept + len(rest),
+            kept=self.kept + len(stay),
             counts=Counter({"to do now": len(sources), "later": len(self.sources) - len(sources)}),
-            retired={key for key in self.retired if key in keys},
+            retired={place for place in self.retired if place[0] in keys},
         )
 
 
+# A key, and the name of a cell; None in a job of one.
+Place = tuple[str, str | None]
+
+
 class _Known(NamedTuple):
-    """What the ledger knows of a master."""
+    """What the ledger knows of a master, in one cell."""
 
     size: int
     modified: float
@@ -100,6 +121,7 @@ def find_left(
     retry: Collection[str] = (),
     columns: Columns,
     whole: bool = True,
+    cells: Sequence[str | None] = (None,),
 ) -> Left:
     """Compare an archive with what is committed.
 
@@ -112,57 +134,68 @@ def find_left(
             what they were.
         columns: of shards that hold images and names.
         whole: whether the sources are all of the archive, so that what is not among them is gone.
+        cells: names of the job's cells.
 
     Raises:
         StorageError: a commit record cannot be read.
     """
-    known = {
-        row["key"]: _Known(
-            row["source_bytes"], row["source_modified"], row["source_sha256"], row["status"]
-        )
-        for row in ledger.rows()
-        if row["page"] == 1  # the others are of the same master, and went the same way
-    }
+    known: dict[str, dict[str | None, _Known]] = {}
+    for row in ledger.rows():
+        if row["page"] == 1:  # the others are of the same master, and went the same way
+            known.setdefault(row["key"], {})[row.get("cell")] = _Known(
+                row["source_bytes"], row["source_modified"], row["source_sha256"], row["status"]
+            )
     if not known:
-        return Left(sources=sources, kept=0, counts=Counter(new=len(sources)))
+        new = Counter(new=len(sources))
+        return Left(sources=sources, kept=0, counts=new, of=len(cells))
     damaged = _damaged(ledger) if DAMAGED in retry else set()
+    again = {
+        source.key: [cell for cell, was in known[source.key].items() if was.status in retry]
+        for source in sources
+        if source.key in known
+    }
     suspects = [
         source
         for source in sources
         if (was := known.get(source.key)) is not None
-        and was.status not in retry
-        and (was.size, was.modified) != (source.size, source.modified)
+        and len(again[source.key]) < len(was)
+        and any((one.size, one.modified) != (source.size, source.modified) for one in was.values())
     ]
     same = {
         source.key: source
         for source, sha256 in zip(suspects, _digests(suspects, columns), strict=True)
-        if sha256 is not None and sha256 == known[source.key].sha256
+        if sha256 is not None and all(sha256 == one.sha256 for one in known[source.key].values())
     }
     changed = {source.key for source in suspects} - same.keys()
-    left, counts = [], Counter[str]()
+    left: list[Source] = []
+    counts, through = Counter[str](), dict[str, tuple[int, ...]]()
+    retired: set[Place] = set()
     for source in sources:
-        was = known.get(source.key)
-        reason = (
-            "new"
-            if was is None
-            else "again"
-            if was.status in retry or source.key in damaged
-            else "changed"
-            if source.key in changed
-            else None
-        )
-        if reason:
-            left.append(source)
-            counts[reason] += 1
+        key, was = source.key, known.get(source.key, {})
+        if not was:
+            reason, todo = "new", list(cells)
+        elif key in damaged or key in changed:
+            reason, todo = "again" if key in damaged else "changed", list(cells)
+        else:
+            todo = [cell for cell in cells if cell in again[key] or cell not in was]
+            reason = "again" if again[key] else "partly"
+        if not todo:
+            continue
+        left.append(source)
+        counts[reason] += 1
+        retired |= {(key, cell) for cell in todo if cell in was}
+        if len(todo) < len(cells):
+            through[key] = tuple(number for number, cell in enumerate(cells) if cell in todo)
     gone = sorted(known.keys() - {source.key for source in sources}) if whole else []
-    retired = {source.key for source in left if source.key in known}
     return Left(
         sources=left,
-        kept=len(known) - len(retired),
+        kept=sum(map(len, known.values())) - len(retired),
         counts=counts,
         gone=gone,
         retired=retired,
         touched=same,
+        cells=through,
+        of=len(cells),
     )
 
 
@@ -204,12 +237,12 @@ def settle(ledger: Ledger, left: Left) -> None:
         kept = [
             _touched(row, left.touched.get(_master(row)))
             for row in rows
-            if _master(row) not in left.retired
+            if _place(row) not in left.retired
         ]
         if kept == rows:
             continue
         for row in rows:
-            if _master(row) in left.retired:
+            if _place(row) in left.retired:
                 _drop_files(ledger.output, row)
         ledger.rewrite(record, kept)
 
@@ -217,6 +250,10 @@ def settle(ledger: Ledger, left: Left) -> None:
 def _master(row: Row) -> str:
     """Give the key of a row's master, which that of a further page begins with."""
     return row["key"] if row["page"] == 1 else row["key"].rpartition("#page=")[0]
+
+
+def _place(row: Row) -> Place:
+    return _master(row), row.get("cell")
 
 
 def _touched(row: Row, source: Source | None) -> Row:

@@ -27,7 +27,7 @@ from pipeline.ledger import FAILED, LEDGER, QUARANTINED, STATUSES, Ledger, Ledge
 from pipeline.lock import CLAIMS, Lock
 from pipeline.options import Job
 from pipeline.packages import bag
-from pipeline.plan import slice_sources, without
+from pipeline.plan import slice_in_cells, without
 from pipeline.progress import Progress
 from pipeline.resume import Left, find_left, selected, settle, state_of
 from pipeline.runner import execute
@@ -113,8 +113,8 @@ class _Prepared:
 
     @property
     def planned(self) -> int:
-        """How many masters there are to be in the ledger at the end."""
-        return self.left.kept + len(self.left.sources)
+        """How many records there are to be in the ledger at the end."""
+        return self.left.planned
 
     @property
     def pixels(self) -> int:
@@ -131,10 +131,18 @@ def _prepare(ledger: Ledger, job: Job, found: _Found, *, replacing: bool) -> _Pr
     if before and whole and not job.retry and before.get("state") == state:
         planned = ledger.plan()
         if planned is not None:  # the same archive as the last time: go on with the same plan
-            done = ledger.has_committed(batch.id for spec in planned for batch in spec.batches())
+            done = ledger.has_committed(identity for spec in planned for identity in spec.commits())
             specs = without(planned, done)
-            rest = [source for spec in specs for source in spec.sources]
-            left = Left(sources=rest, kept=len(sources) - len(rest), counts=+Counter(new=len(rest)))
+            rest = {source.key: (source, spec.cells) for spec in specs for source in spec.sources}
+            todo = [source for source, _ in rest.values()]
+            records = sum(max(1, len(spec.cells)) * len(spec.sources) for spec in specs)
+            left = Left(
+                sources=todo,
+                kept=len(sources) * len(job.cells) - records,
+                counts=+Counter(new=len(todo)),
+                cells={key: cells for key, (_, cells) in rest.items() if cells},
+                of=len(job.cells),
+            )
             return _Prepared(
                 sources=sources,
                 left_out=left_out,
@@ -143,12 +151,21 @@ def _prepare(ledger: Ledger, job: Job, found: _Found, *, replacing: bool) -> _Pr
                 state=state,
                 settles=False,
             )
-    left = Left(sources=sources, kept=0, counts=Counter(new=len(sources)))
+    left = Left(sources=sources, kept=0, counts=Counter(new=len(sources)), of=len(job.cells))
     if before:
-        left = find_left(ledger, sources, retry=job.retry, columns=job.columns, whole=not job.only)
+        left = find_left(
+            ledger,
+            sources,
+            retry=job.retry,
+            columns=job.columns,
+            whole=not job.only,
+            cells=job.cells,
+        )
     if job.limit is not None:
         left = left.limited(job.limit)
-    specs = slice_sources(left.sources, job.budget, job.workers, sharded=job.container is not None)
+    specs = slice_in_cells(
+        left.sources, left.through, job.budget, job.workers, sharded=job.container is not None
+    )
     return _Prepared(
         sources=sources, left_out=left_out, left=left, specs=specs, state=state, settles=True
     )
@@ -319,6 +336,7 @@ def _tell_plan(ledger: Ledger, todo: _Prepared) -> Result:
     left = todo.left
     lines = {
         "images in the archive": len(todo.sources),
+        **({"results of each": left.of} if left.of > 1 else {}),
         "done already": left.kept,
         **{f"to do: {reason}": count for reason, count in left.counts.items()},
         "gone from the archive": len(left.gone),

@@ -26,7 +26,7 @@ def summarise(output: str) -> dict[str, Any]:
     The order of the rows is that of their keys, so the same job writes the same bytes.
     """
     ledger = Ledger(output)
-    rows = sorted(ledger.rows(), key=lambda row: row["key"])
+    rows = sorted(ledger.rows(), key=_place)
     table, failures, whole = RESULTS
     ledger.write_result(table, _parquet(rows))
     ledger.write_result(failures, _failures(rows))
@@ -36,6 +36,11 @@ def summarise(output: str) -> dict[str, Any]:
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     ledger.write_result(whole, text.encode("utf-8", "backslashreplace") + b"\n")
     return summary
+
+
+def _place(row: Row) -> tuple[str | int, ...]:
+    named = (row.get(name) or "" for name in ("recipe", "model", "cell"))
+    return (row["key"], row["page"], *named)
 
 
 def _summary(job: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
