@@ -33,6 +33,8 @@ setup(
         "pyarrow>=18",
         "rich>=13",
         "scikit-image>=0.25",
+        # Quantiles of Student's t (pipeline/statistics.py).
+        "scipy>=1.11.4",
         "tensorflow>=2.18",
         # What the tags of a TIFF say of its strips and tiles.
         "tifffile>=2026.3.3",
