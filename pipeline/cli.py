@@ -183,6 +183,7 @@ def _job(
     from apache_beam.io.filesystems import FileSystems
 
     from pipeline import demo, job, lock, report, run
+    from pipeline.scoreboard import board
 
     try:
         if args.command == "demo":
@@ -205,7 +206,11 @@ def _job(
         return job.ExitCode.INTERRUPTED
     if prepared.dry_run:
         return result.code
-    report.tell(result.summary, prepared.output)
+    if prepared.matrix is None:
+        report.tell(result.summary, prepared.output)
+    else:  # means over all cells say little
+        board.tell(prepared.output)
+        report.tell({**result.summary, "metrics": {}}, prepared.output)
     if args.command == "demo":
         demo.finish(prepared)
     return result.code

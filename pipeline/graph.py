@@ -26,6 +26,7 @@ from pipeline.masters import VerifyMasters
 from pipeline.matrix import Matrix
 from pipeline.options import Job
 from pipeline.packages import MakePackages
+from pipeline.scoreboard.board import Scoreboard
 from pipeline.summary import Summarise
 from transforms import storage
 from transforms.cells import DegradeEach, Enter, Vary
@@ -60,6 +61,8 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
     if job.verify_masters:
         counts |= "Verify masters" >> VerifyMasters(job.output, job.columns)
     done = counts | "Summarise" >> Summarise(job.output)
+    if job.command == "evaluate":
+        done |= "Scoreboard" >> Scoreboard(job.output)
     if job.packaging.names:
         _ = done | "Package" >> MakePackages(job.packaging)
 

@@ -77,7 +77,7 @@ def make_matrix(models: Sequence[Applied], recipes: Sequence[Recipe]) -> Matrix:
     named = _slugs(model.name for model in models)
     damaged = _slugs(str(recipe) for recipe in recipes)
     cells = tuple(
-        Cell(f"{model_folder}/{recipe_folder}", model.name, recipe.canonical)
+        Cell(f"{model_folder}/{recipe_folder}", model.name, recipe.canonical, str(recipe))
         for recipe, recipe_folder in zip(recipes, damaged, strict=True)
         for model, model_folder in zip(models, named, strict=True)
     )

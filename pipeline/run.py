@@ -31,6 +31,7 @@ from pipeline.plan import slice_in_cells, without
 from pipeline.progress import Progress
 from pipeline.resume import Left, find_left, selected, settle, state_of
 from pipeline.runner import execute
+from pipeline.scoreboard import board as scoreboard
 from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.record import BatchSpec, Source
@@ -283,6 +284,8 @@ def _is_taken(root: str) -> bool:
 def _clear(job: Job) -> None:
     """Delete what another job has written, wherever in the output it is."""
     before = bag.results_in(job.packaging.root) or job.output
+    for name in scoreboard.FILES:
+        storage.delete(storage.join(before, name))
     for folder in FOLDERS:
         storage.delete_folder(storage.join(before, folder))
     if before != job.output:

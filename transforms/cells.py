@@ -25,11 +25,13 @@ class Cell:
         name: the folder below those of the output that its files are in: `model/recipe`.
         model: the model's name.
         recipe: the recipe's canonical text.
+        text: the recipe as it was written.
     """
 
     name: str
     model: str
     recipe: str
+    text: str
 
 
 class Vary(beam.PTransform):
