@@ -33,6 +33,7 @@ test: setup ## run the tests, a process per core
 
 torture: setup ## the long forms of tests: many kills
 	HELIOGRAPH_KILLS=25 HELIOGRAPH_CRASH_IMAGES=300 $(BIN)/python -m pytest -s tests/test_crash.py
+	HELIOGRAPH_LOCK_ROUNDS=20 $(BIN)/python -m pytest tests/test_two_jobs.py
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

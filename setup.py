@@ -33,7 +33,7 @@ setup(
         "pyarrow>=18",
         "rich>=13",
         "scikit-image>=0.25",
-        # Quantiles of Student's t (pipeline/statistics.py).
+        # Student's t distribution, of intervals and tests.
         "scipy>=1.11.4",
         "tensorflow>=2.18",
         # What the tags of a TIFF say of its strips and tiles.
@@ -44,6 +44,8 @@ setup(
     extras_require={
         # Content credentials (transforms/sign.py), and the certificates that sign them.
         "c2pa": ["c2pa-python>=0.38", "cryptography>=43"],
+        # Files for Prometheus (pipeline/metrics_file.py).
+        "prometheus": ["prometheus_client>=0.20"],
         # Storage other than local folders.
         "aws": ["apache-beam[aws]"],
         "azure": ["apache-beam[azure]"],
@@ -57,6 +59,7 @@ setup(
             "ruff>=0.11",
             "c2pa-python>=0.38",
             "cryptography>=43",
+            "prometheus_client>=0.20",
             # What bags and IIIF manifests are held to; iiif-prezi3 itself is in the Makefile.
             "bagit>=1.9",
             "pydantic>=2",

@@ -8,11 +8,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heliograph import __version__
 from pipeline.contract_options import with_pairs_joined
 from pipeline.options import RECIPE_COMMANDS, VERIFY, add_options
 from pipeline.training_options import TRAIN, TRAINING_OPTIONS
+
+if TYPE_CHECKING:
+    from pipeline.job import ExitCode
+    from pipeline.metrics_file import MetricsFile
 
 log = logging.getLogger("heliograph")
 
@@ -24,7 +29,8 @@ exit codes:
   1  crashed
   2  wrong usage or configuration; nothing was done
   3  finished, but some images failed or were quarantined: see OUTPUT/failures.jsonl
-  4  a master or a derivative is not what it was (--verify_masters, verify)
+  4  a master or a derivative is not what it was (--verify_masters, verify), or a quality gate
+     is not passed (--max_failed, --min_psnr, --baseline ...): see OUTPUT/gates.json
  75  another job is working on OUTPUT: try again later
 130  interrupted; the same command goes on from there
 """
@@ -180,9 +186,24 @@ def _job(
     own = beam_options.add_to(commands[argv[0]])
     args = parser.parse_args(argv)
 
+    from pipeline import job
+    from pipeline.metrics_file import MetricsFile, MetricsFileError
+
+    try:
+        told = MetricsFile(getattr(args, "metrics_file", None), args.output)
+    except MetricsFileError as error:
+        log.error("%s", error)
+        return job.ExitCode.USAGE
+    with told:
+        told.code = _run(args, own, told)
+    return told.code
+
+
+def _run(args: argparse.Namespace, own: set[str], told: "MetricsFile") -> "ExitCode":
+    """Run a job, say how it ended, and tell that to what is written for Prometheus."""
     from apache_beam.io.filesystems import FileSystems
 
-    from pipeline import demo, job, lock, report, run
+    from pipeline import beam_options, demo, gates, job, lock, report, run
     from pipeline.scoreboard import board
 
     try:
@@ -190,8 +211,8 @@ def _job(
             demo.prepare(args)
         options = beam_options.make(args, own)
         FileSystems.set_options(options)
-        prepared = job.make_job(args)
-        result = run.run(prepared, options)
+        told.job = prepared = job.make_job(args)
+        told.result = result = run.run(prepared, options)
     except job.JobError as error:
         log.error("%s", error)
         return job.ExitCode.USAGE
@@ -211,6 +232,7 @@ def _job(
     else:  # means over all cells say little
         board.tell(prepared.output)
         report.tell({**result.summary, "metrics": {}}, prepared.output)
+    gates.tell(result.verdict)
     if args.command == "demo":
         demo.finish(prepared)
     return result.code

@@ -17,15 +17,17 @@ from models import comparison
 from models.contract import CONTRACT_FILE, ContractError
 from models.description import flag
 from models.saved_model import digest, resolve_precision
-from pipeline import packages
+from pipeline import gate_options, gates, packages
 from pipeline.archive import archive_root
 from pipeline.contract_options import SAID, said_of_contract
+from pipeline.drift import BaselineError, read_baseline
 from pipeline.environment import cores
 from pipeline.matrix import Applied, Matrix, MatrixError, distinct, make_matrix, split_models
 from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, SHARD_SIZE, Job
 from pipeline.packages import bag, iiif
 from pipeline.plan import Budget
 from pipeline.provenance import tool_of
+from pipeline.scoreboard.gate import ScoreboardError, check_scoreboard, read_scoreboard
 from pipeline.serving import Served, serve
 from transforms import storage
 from transforms.codec import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY
@@ -132,12 +134,22 @@ def make_job(args: argparse.Namespace) -> Job:
         signing = _signing(args, served, tool)
         if signing is not None:
             facts["certificate_sha256"] = signing.fingerprint
+        scores = gates.scores_of(
+            metrics,
+            damages=bool(recipes),
+            restores=bool(models),
+            lpips=lpips is not None,
+        )
+        held = _gates(args, scores, facts)
     except (
         RecipeError,
         ContractError,
         GuardError,
+        gates.GateError,
+        BaselineError,
         MatrixError,
         MetricError,
+        ScoreboardError,
         packages.PackageError,
         SigningError,
         storage.StorageError,
@@ -179,9 +191,9 @@ def make_job(args: argparse.Namespace) -> Job:
         packaging=packaging,
         signing=signing,
         matrix=matrix,
-        gate=getattr(args, "gate", None),
         digest=_digest(facts),
         facts=facts,
+        gates=held,
     )
 
 
@@ -283,6 +295,26 @@ def _signing(args: argparse.Namespace, served: Served | None, tool: Tool | None)
     sha256 = served.given_sha256 if served else None
     software = ("Heliograph", heliograph.__version__)
     return prepare(certificate, key, software, contract, sha256, tool.source_type)
+
+
+def _gates(args: argparse.Namespace, scores: set[str], facts: dict[str, Any]) -> gates.Gates:
+    """Say what the results must reach; what is compared with is read before it is written over."""
+    required = gate_options.requirements(args)
+    gates.check(required, scores, args.command)
+    baseline = getattr(args, "baseline", None)
+    most = getattr(args, "max_drift", None)
+    if most is not None and baseline is None:
+        raise gates.GateError("--max_drift is measured from an earlier run: name it by --baseline")
+    scoreboard = None
+    if getattr(args, "gate", None) is not None:
+        scoreboard = read_scoreboard(args.gate)
+        check_scoreboard(scoreboard, facts, scores)
+    return gates.Gates(
+        required,
+        read_baseline(baseline) if baseline else None,
+        gate_options.MAX_DRIFT if most is None else most,
+        scoreboard,
+    )
 
 
 def _find_lpips(args: argparse.Namespace) -> Lpips | None:

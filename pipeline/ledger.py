@@ -138,16 +138,22 @@ class Ledger:
         return [BatchSpec.from_json(line.decode()) for line in data.splitlines()]
 
     def write_pace(self) -> None:
-        """Keep how long the run took that is ending, for estimates."""
+        """Keep how long the run took that is ending, for estimates, unless it was stopped."""
         job = self.job() or {}
-        if "begun" in job:
+        if "begun" in job and not self.is_stopping:
             seconds = round(time.time() - job["begun"], 3)
-            self._write(self._pace, _json({"pixels": job["pixels"], "seconds": seconds}))
+            done = {name: job[name] for name in ("images", "pixels")}
+            self._write(self._pace, _json({**done, "seconds": seconds}))
 
     def pace(self) -> float | None:
         """Give the pixels a second of the last run; None where there was none."""
-        last = self._read(self._pace)
-        return None if last is None else last["pixels"] / max(last["seconds"], 0.001)
+        return self.paces().get("pixels")
+
+    def paces(self) -> dict[str, float]:
+        """Give the images and the pixels a second of the last run; nothing where there was none."""
+        last = self._read(self._pace) or {"seconds": 0}
+        seconds = max(last.pop("seconds"), 0.001)
+        return {name: done / seconds for name, done in last.items()}
 
     def stop(self) -> None:
         """Ask the workers of this job to begin no other batch."""

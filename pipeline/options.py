@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.contract_options import CONTRACT, MODEL, SAID
+from pipeline.gate_options import GATE_OPTIONS
 from pipeline.option import Option, option, some_of, web_address, whole
 from transforms.metadata.provenance import SOURCE_TYPES
 
 if TYPE_CHECKING:
     from models.contract import Contract
     from models.saved_model import Precision
+    from pipeline.gates import Gates
     from pipeline.matrix import Matrix
     from pipeline.packages import Packaging
     from pipeline.plan import Budget
@@ -50,7 +52,6 @@ class Job:
         tile: side in pixels of the largest window that the model is run on.
         recipe: what to damage the images by, if anything.
         matrix: models and recipes, of a job that has several; then there is none of the others.
-        gate: an earlier scoreboard, to compare with.
         seed: of the recipe's randomness.
         guards: thresholds of the guards that restored images are held to, by name.
         metrics: names of the scores to take.
@@ -71,6 +72,7 @@ class Job:
         only: keys, or globs of keys, that the run is confined to; none for all.
         limit: most images of the run.
         dry_run: whether to tell the plan alone.
+        gates: what the results must reach, which decides none of them.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
     """
@@ -105,12 +107,12 @@ class Job:
     signing: "Signing | None"
     digest: str
     facts: Mapping[str, Any]
+    gates: "Gates"
     retry: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     limit: int | None = None
     dry_run: bool = False
     matrix: "Matrix | None" = None
-    gate: str | None = None
 
     @property
     def cells(self) -> Sequence[str | None]:
@@ -205,13 +207,6 @@ OPTIONS: tuple[Option, ...] = (
         commands=("evaluate",),
         action="store_true",
         help="score restored images, and write neither them nor masks",
-    ),
-    _option(
-        "--gate",
-        commands=("evaluate",),
-        metavar="SCOREBOARD",
-        help="scoreboard.json of an earlier evaluation of these images and recipes; a significant "
-        "loss against it ends the job with exit code 4 (see docs/evaluation.md)",
     ),
     _option(
         "--seed",
@@ -418,6 +413,14 @@ OPTIONS: tuple[Option, ...] = (
         type=whole(1),
         metavar="N",
         help="do at most so many of the images that are left",
+    ),
+    *GATE_OPTIONS,
+    _option(
+        "--metrics_file",
+        commands=_ARCHIVES,
+        metavar="FILE.prom",
+        help="write how the job ended and what is in OUTPUT for Prometheus, into the folder of "
+        "node_exporter's textfile collector; also when it fails (see docs/monitoring.md)",
     ),
     _option(
         "--dry_run",

@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipeline import packages, resume
+from pipeline import gates, packages, resume
 from pipeline.archive import ArchiveError, find_sources
 from pipeline.environment import environment, versions
 from pipeline.job import ExitCode, JobCrashedError, JobError
@@ -32,6 +32,7 @@ from pipeline.progress import Progress
 from pipeline.resume import Left, find_left, selected, settle, state_of
 from pipeline.runner import execute
 from pipeline.scoreboard import board as scoreboard
+from pipeline.scoreboard.gate import ScoreboardError, check_archive
 from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.record import BatchSpec, Source
@@ -42,10 +43,11 @@ log = logging.getLogger("heliograph")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a job ended: its summary and exit code."""
+    """How a job ended: its summary, its exit code, and how it passed its gates, if it has any."""
 
     summary: dict[str, Any]
     code: ExitCode
+    verdict: gates.Verdict | None = None
 
 
 def run(job: Job, options: PipelineOptions) -> Result:
@@ -60,12 +62,14 @@ def run(job: Job, options: PipelineOptions) -> Result:
     try:
         replacing = _may_write(ledger, job)
         found = _find(job)
+        if job.gates.scoreboard and job.limit is None:
+            check_archive(job.gates.scoreboard, [source.key for source in found.sources])
         if job.dry_run:
             return _tell_plan(ledger, _prepare(ledger, job, found, replacing=replacing))
         # The whole output, not just the payload of a bag; and nothing is written before it is held.
         with Lock(job.packaging.root):
             return _run(ledger, job, found, options)
-    except (ArchiveError, LedgerError) as error:
+    except (ArchiveError, LedgerError, ScoreboardError) as error:
         raise JobError(str(error)) from error
     except storage.StorageError as error:
         raise JobError(f"{error}; choose an output folder that can be written to") from error
@@ -180,6 +184,7 @@ def _run(ledger: Ledger, job: Job, found: _Found, options: PipelineOptions) -> R
     summary = None if replacing else _summary(ledger)
     if summary is None or not _is_done(job, todo, summary):
         bag.undeclare(job.packaging.root)
+        gates.forget(job.packaging.root)
         for folder in packages.FOLDERS:
             storage.delete_folder(storage.join(job.output, folder))
         if replacing:
@@ -192,8 +197,11 @@ def _run(ledger: Ledger, job: Job, found: _Found, options: PipelineOptions) -> R
             execute(job, options, references)
         summary = _summary(ledger)
         assert summary is not None, "the graph ends with it"
-    ledger.finish()
     accounted = sum(summary[status] for status in STATUSES)
+    verdict = None
+    if summary["planned"] == accounted and not ledger.is_stopping:
+        verdict = gates.hold(job.packaging.root, job.output, job.gates)
+    ledger.finish()
     if ledger.is_stopping:
         left = summary["planned"] - accounted
         log.error("interrupted: %d images are left; run the same command again", left)
@@ -203,7 +211,7 @@ def _run(ledger: Ledger, job: Job, found: _Found, options: PipelineOptions) -> R
             f"{summary['planned']} images were planned but {accounted} are accounted for in "
             f"{job.output}; run the same command again"
         )
-    return Result(summary, _code(summary))
+    return Result(summary, _code(summary, verdict), verdict)
 
 
 def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any]:
@@ -218,6 +226,7 @@ def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any
         "environment": environment(options.view_as(StandardOptions).runner, job.operator),
         "state": todo.state,
         "begun": time.time(),
+        "images": len(todo.left.sources),
         "pixels": todo.pixels,
     }
 
@@ -232,8 +241,8 @@ def _is_done(job: Job, todo: _Prepared, summary: dict[str, Any]) -> bool:
     )
 
 
-def _code(summary: dict[str, Any]) -> ExitCode:
-    if summary.get("masters", {}).get("changed"):
+def _code(summary: dict[str, Any], verdict: gates.Verdict | None) -> ExitCode:
+    if summary.get("masters", {}).get("changed") or (verdict and not verdict["passed"]):
         return ExitCode.FIXITY
     clean = summary[FAILED] == summary[QUARANTINED] == 0
     return ExitCode.OK if clean else ExitCode.INCOMPLETE

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_a_job_that_was_killed_holds_nothing(tmp_path, caplog):
 
 def test_nothing_is_left_of_a_lock(tmp_path):
     with Lock(str(tmp_path)):
-        assert len(list((tmp_path / CLAIMS).iterdir())) == 2
+        assert len(list((tmp_path / CLAIMS).iterdir())) == 3
     assert not (tmp_path / CLAIMS).exists()
 
 
@@ -79,6 +80,146 @@ def test_a_job_of_another_machine_whose_heart_is_silent_is_dead(tmp_path):
     claim_of_another_machine(tmp_path, lock.SILENCE * 2)
     with Lock(str(tmp_path)):
         assert not (tmp_path / CLAIMS / "1.claim.json").exists()
+
+
+def claim_of(output, name, since=None, alive=None, **owner):
+    """Write what a job does that claims an output, each file as of so many seconds ago."""
+    folder = output / CLAIMS
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, ago in ((".claim.json", since), (".alive", alive)):
+        if ago is not None:
+            path = folder / f"{name}{kind}"
+            path.write_text(json.dumps({"user": "anna", **owner}))
+            os.utime(path, (time.time() - ago,) * 2)
+
+
+def test_a_container_of_the_same_name_counts_its_processes_by_itself(tmp_path):
+    """Number 1 there is another process than number 1 here, and that is no death."""
+    place = "another-boot pid:[4026532000]"
+    host = socket.gethostname()
+    claim_of(tmp_path, "1", 5, 5, host=host, pid=1, born="1", place=place)
+    with pytest.raises(LockedError, match="process 1 of anna"), Lock(str(tmp_path)):
+        pass
+
+
+def test_a_process_of_this_machine_lives_until_it_is_gone(tmp_path):
+    """One that is stopped, or waits for a disk, is silent; and goes on to write."""
+    with Lock(str(tmp_path)):
+        for path in (tmp_path / CLAIMS).iterdir():
+            then = time.time() - 10 * lock.SILENCE
+            os.utime(path, (then, then))
+        with pytest.raises(LockedError, match=f"process {os.getpid()}"), Lock(str(tmp_path)):
+            pass
+
+
+def test_what_is_left_of_a_process_is_no_process(tmp_path, caplog):
+    job = hold(tmp_path, 60)
+    assert job.stdout.readline() == "held\n"
+    job.kill()
+    os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)  # dead, and nobody has asked for it
+    try:
+        with Lock(str(tmp_path)):
+            assert f"taken over: process {job.pid}" in caplog.text
+    finally:
+        job.communicate()
+
+
+def test_a_clock_that_is_set_back_gives_nobody_a_lock_that_is_held(tmp_path):
+    with Lock(str(tmp_path)):
+        (claim,) = (tmp_path / CLAIMS).glob("*.claim.json")
+        then = time.time() + 3600  # by the clock that was
+        os.utime(claim, (then, then))
+        with pytest.raises(LockedError), Lock(str(tmp_path)):
+            pass
+
+
+class Slow(Lock):
+    """Whose claim is a while on its way to the disk, under the time at which it set out."""
+
+    def _write(self, kind):
+        if kind != ".claim.json":
+            return super()._write(kind)
+        path = Path(self._folder) / "on its way"
+        path.write_text(json.dumps(self._owner))
+        time.sleep(1)
+        return path.rename(path.with_name(self._name + kind))
+
+
+def test_a_claim_that_is_slow_to_show_is_waited_for(tmp_path):
+    held, together = [], []
+
+    def job(kind):
+        try:
+            with kind(str(tmp_path)):
+                held.append(kind)
+                together.append(len(held))
+                time.sleep(3)
+                held.remove(kind)
+        except LockedError:
+            pass
+
+    slow, quick = (threading.Thread(target=job, args=(kind,)) for kind in (Slow, Lock))
+    slow.start()
+    time.sleep(0.5)
+    quick.start()
+    for thread in (slow, quick):
+        thread.join()
+    assert together == [1]
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_who_died_before_it_had_a_claim_is_not_waited_for_long(tmp_path, monkeypatch, where):
+    if where == "here":
+        job = subprocess.Popen(["true"])
+        job.wait()
+        claim_of(tmp_path, "1", alive=1, pid=job.pid, born="1", place=lock._place())
+    else:
+        monkeypatch.setattr(lock, "SILENCE", 1.0)
+        claim_of(tmp_path, "1", alive=0.5, pid=1, born="1", place="elsewhere")
+    began = time.monotonic()
+    with Lock(str(tmp_path)):
+        assert not (tmp_path / CLAIMS / "1.alive").exists()
+    assert time.monotonic() - began < 10
+
+
+def test_jobs_that_come_and_go_never_hold_it_together(tmp_path):
+    code = """
+import sys, time
+from pathlib import Path
+from pipeline.lock import Lock, LockedError
+held = 0
+until = time.monotonic() + 2
+while time.monotonic() < until:
+    try:
+        with Lock(sys.argv[1]):
+            with Path(sys.argv[1], "inside").open("x"):
+                held += 1
+            Path(sys.argv[1], "inside").unlink()
+    except LockedError:
+        pass
+print(held)
+"""
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = [job.communicate()[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0] * 3
+    assert sum(map(int, said)) > 5
+
+
+def test_a_folder_that_the_last_job_takes_away_as_it_leaves_is_made_anew(tmp_path, monkeypatch):
+    taken, make = [], os.makedirs
+
+    def make_and_lose(path, **options):
+        make(path, **options)
+        if not taken:
+            taken.append(path)
+            Path(path).rmdir()
+
+    monkeypatch.setattr(os, "makedirs", make_and_lose)
+    with Lock(str(tmp_path)):
+        assert taken == [str(tmp_path / CLAIMS)]
 
 
 def test_a_job_that_was_taken_for_dead_ends(tmp_path, monkeypatch):

@@ -9,8 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import skimage.data
-from PIL import Image
 from scipy import stats
 
 from pipeline.job import ExitCode
@@ -18,7 +16,7 @@ from pipeline.scoreboard import board as boards
 from pipeline.scoreboard.figures import holm, over_recipes, student_p, welch
 from pipeline.scoreboard.grids import read_grids, read_scores
 from pipeline.scoreboard.markdown import write_markdown
-from tests.jobs import run
+from tests.evaluations import cut_photographs, evaluate
 
 MODELS = ("identity", "blur", "not_a_number_in_the_dark")  # of which the last is called nan
 RECIPES = "gaussian_noise:2, jpeg:4"
@@ -31,25 +29,15 @@ METRICS = ("mse", "psnr_rgb", "ssim")
 def archive(tmp_path_factory):
     """Photographs, some light and some dark, and one file that is none."""
     folder = tmp_path_factory.mktemp("archive")
-    for name in ("astronaut", "chelsea", "coffee", "rocket"):
-        pixels = getattr(skimage.data, name)()
-        for number in range(3):
-            part = pixels[40 * number :][:61, 50 * number :][:, :53]
-            Image.fromarray(part).save(folder / f"{name} {number}.png")
+    cut_photographs(folder)
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     return folder
-
-
-def evaluate(archive, models, out, *more, names=MODELS, recipe=RECIPES, code=None):
-    named = ",".join(str(models / name) for name in names)
-    told = ("--model", named, "--recipe", recipe, "--guard", "none", "--no_images")
-    return run("evaluate", archive, out, *told, *more, code=code)
 
 
 @pytest.fixture(scope="module")
 def evaluation(archive, models, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "matrix"
-    evaluate(archive, models, out, code=ExitCode.INCOMPLETE)
+    evaluate(archive, models, out, names=MODELS, recipe=RECIPES, code=ExitCode.INCOMPLETE)
     return out
 
 

@@ -23,7 +23,7 @@ from pipeline.scoreboard.figures import (
     rounded,
     welch,
 )
-from pipeline.scoreboard.grids import ROWS, Score, read_grids, read_scores
+from pipeline.scoreboard.grids import ROWS, Score, read_grids, read_scores, scores_in
 from pipeline.statistics import hashes_of
 from transforms import storage
 
@@ -32,12 +32,12 @@ log = logging.getLogger("heliograph")
 PAIRED, WELCH = "paired by image", "Welch"
 
 
-class GateError(ValueError):
+class ScoreboardError(ValueError):
     """A scoreboard that an evaluation cannot be held to, and why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Earlier:
     """An earlier scoreboard.
 
     Attributes:
@@ -55,33 +55,35 @@ class Gate:
         return storage.join(folder if slash else ".", METRICS_FILE)
 
 
-def read_gate(path: str) -> Gate:
-    """Read an earlier scoreboard.
+def read_scoreboard(path: str) -> Earlier:
+    """Read an earlier scoreboard, by its path or that of the output that it lies in.
 
     Raises:
-        GateError: it is none.
+        ScoreboardError: it is none.
         StorageError: it cannot be read.
     """
+    if storage.exists(inside := storage.join(path, JSON)):
+        path = inside
     try:
         board = json.loads(storage.read(path))
         if board["format"] == FORMAT and board["results"]:
-            return Gate(path, board)
+            return Earlier(path, board)
         reason = f"its format is {board['format']}, not {FORMAT}"
     except (ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
-    raise GateError(f"--gate {path} is no {JSON} of an evaluation: {reason}")
+    raise ScoreboardError(f"--gate {path} is no {JSON} of an evaluation: {reason}")
 
 
-def check(gate: Gate, facts: Mapping[str, Any], scores: Iterable[str]) -> None:
+def check_scoreboard(gate: Earlier, facts: Mapping[str, Any], scores: Iterable[str]) -> None:
     """Make sure that a job can be held to a gate, before it is run.
 
     Args:
         gate: the earlier scoreboard.
         facts: of the job, as the ledger will have them.
-        scores: names of the metrics that it takes.
+        scores: names of the scores that it can have, as columns.
 
     Raises:
-        GateError: its recipes, seed, models or metrics are others; the message says which.
+        ScoreboardError: its recipes, seed, models or metrics are others; the message says which.
     """
     plan, board = Plan.of(facts), gate.board
     now = dict(plan.recipes)
@@ -96,18 +98,18 @@ def check(gate: Gate, facts: Mapping[str, Any], scores: Iterable[str]) -> None:
     names, others = [name for name, _ in plan.models], [one["name"] for one in board["models"]]
     if not _pairs(names, others):
         told.append(f"its models are {', '.join(others)}, not {', '.join(names)}")
-    taken = set(scores)
-    if not any(name in taken for name in board["metrics"]):
+    taken = {score.name for score in scores_in(list(scores))}
+    if taken.isdisjoint(board["metrics"]):
         told.append(f"none of its metrics is taken now: {', '.join(board['metrics']) or 'none'}")
     if told:
-        raise GateError(f"--gate {gate.path} is of another evaluation: {'; '.join(told)}")
+        raise ScoreboardError(f"--gate {gate.path} is of another evaluation: {'; '.join(told)}")
 
 
-def check_archive(gate: Gate, keys: Sequence[str]) -> None:
+def check_archive(gate: Earlier, keys: Sequence[str]) -> None:
     """Make sure that a gate is of images of the same names.
 
     Raises:
-        GateError: it is of others.
+        ScoreboardError: it is of others.
     """
     total = hashlib.sha256()
     for key in sorted(keys):
@@ -115,12 +117,14 @@ def check_archive(gate: Gate, keys: Sequence[str]) -> None:
     _check_keys(gate, len(keys), total.hexdigest())
 
 
-def _check_keys(gate: Gate, count: int, keys_sha256: str) -> None:
+def _check_keys(gate: Earlier, count: int, keys_sha256: str) -> None:
     archive = gate.board["archive"]
     if archive["keys_sha256"] == keys_sha256:
         return
     other = f"{archive['masters']}" if archive["masters"] != count else f"{count} others"
-    raise GateError(f"--gate {gate.path} is of another archive: of {other}, not of these {count}")
+    raise ScoreboardError(
+        f"--gate {gate.path} is of another archive: of {other}, not of these {count}"
+    )
 
 
 def _pairs(names: Sequence[str], others: Sequence[str]) -> list[tuple[int, int]]:
@@ -134,7 +138,7 @@ def _pairs(names: Sequence[str], others: Sequence[str]) -> list[tuple[int, int]]
     return []
 
 
-def hold(gate: Gate, output: str, rows: int = ROWS) -> Json:
+def hold(gate: Earlier, output: str, rows: int = ROWS) -> Json:
     """Compare an evaluation that has come to its end with an earlier one.
 
     Args:
@@ -146,7 +150,7 @@ def hold(gate: Gate, output: str, rows: int = ROWS) -> Json:
         Whether it `passed`, and what was compared: for JSON.
 
     Raises:
-        GateError: it is of other images.
+        ScoreboardError: it is of other images.
         StorageError: a file cannot be read.
     """
     board = json.loads(storage.read(storage.join(output, JSON)))
@@ -169,13 +173,13 @@ def hold(gate: Gate, output: str, rows: int = ROWS) -> Json:
     return {**told, "passed": not any(one["lost"] for one in compared), "compared": compared}
 
 
-def _has_table(gate: Gate) -> bool:
+def _has_table(gate: Earlier) -> bool:
     """Tell whether the table of an earlier scoreboard is there, and still what it was."""
     path = gate.metrics
     return storage.exists(path) and digest(path).sha256 == gate.board["metrics_sha256"]
 
 
-def _matching(gate: Gate, board: Json) -> list[tuple[Json, Json]]:
+def _matching(gate: Earlier, board: Json) -> list[tuple[Json, Json]]:
     """Give the results that are of one recipe and of models that are held to each other."""
     names = [one["name"] for one in board["models"]]
     others = [one["name"] for one in gate.board["models"]]
@@ -185,7 +189,7 @@ def _matching(gate: Gate, board: Json) -> list[tuple[Json, Json]]:
     return [(one, before[place]) for one, place in places if one["recipe"] is not None]
 
 
-def _shared(gate: Gate, board: Json) -> list[str]:
+def _shared(gate: Earlier, board: Json) -> list[str]:
     return [name for name in board["metrics"] if name in gate.board["metrics"]]
 
 
@@ -200,7 +204,7 @@ def _entry(now: Json, before: Json, metric: str) -> Json:
     }
 
 
-def _by_mean(gate: Gate, board: Json) -> list[Json]:
+def _by_mean(gate: Earlier, board: Json) -> list[Json]:
     found = []
     for now, before in _matching(gate, board):
         for metric in _shared(gate, board):
@@ -218,7 +222,7 @@ def _by_mean(gate: Gate, board: Json) -> list[Json]:
     return found
 
 
-def _by_image(gate: Gate, board: Json, output: str, rows: int) -> list[Json]:
+def _by_image(gate: Earlier, board: Json, output: str, rows: int) -> list[Json]:
     """Compare the gains of the images of which the masters are the same."""
     held = _matching(gate, board)
     cells = [one["cell"] for one in board["results"] if one["recipe"] is not None]
@@ -231,11 +235,10 @@ def _by_image(gate: Gate, board: Json, output: str, rows: int) -> list[Json]:
         before = _column(gate.metrics, earlier, known[metric], rows)
         _, here, there = np.intersect1d(now[0], before[0], return_indices=True)
         for one, other in held:
+            mine = now[1][here, cells.index(one["cell"])]
+            theirs = before[1][there, earlier.index(other["cell"])]
             differences = Differences()
-            differences.add(
-                now[1][here, cells.index(one["cell"])]
-                - before[1][there, earlier.index(other["cell"])]
-            )
+            differences.add(mine - theirs)
             told = differences.to_json()
             found.append(
                 {
@@ -246,6 +249,7 @@ def _by_image(gate: Gate, board: Json, output: str, rows: int) -> list[Json]:
                     "p": rounded(differences.p),
                     "better": differences.better,
                     "worse": differences.worse,
+                    "missing": int(np.count_nonzero(np.isfinite(theirs) & ~np.isfinite(mine))),
                 }
             )
     return found
@@ -273,6 +277,9 @@ def tell(verdict: Json) -> None:
     if not verdict["compared"]:
         log.warning("%s: there is nothing to compare", name)
     for one in verdict["compared"]:
+        if one.get("missing"):
+            told = (one["model"], one["recipe"], one["missing"], one["metric"])
+            log.warning("%s: %s on %s: %d images that had %s have none now", name, *told)
         if one["difference"] is None or not is_significant(one):
             continue
         low, high = one["ci95"]
