@@ -28,6 +28,8 @@ setup(
         "keras>=3.10,<4",
         "numpy>=1.26",
         "opencv-python-headless>=5,<6",
+        # Reads commit records.
+        "orjson>=3.9.7",
         "pillow>=12",
         "protobuf>=5",
         "pyarrow>=18",

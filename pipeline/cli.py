@@ -30,7 +30,7 @@ exit codes:
   2  wrong usage or configuration; nothing was done
   3  finished, but some images failed or were quarantined: see OUTPUT/failures.jsonl
   4  a master or a derivative is not what it was (--verify_masters, verify), or a quality gate
-     is not passed (--max_failed, --min_psnr, --baseline ...): see OUTPUT/gates.json
+     is not passed (--max_failed, --min_psnr, --baseline, --gate ...): see OUTPUT/gates.json
  75  another job is working on OUTPUT: try again later
 130  interrupted; the same command goes on from there
 """

@@ -101,6 +101,9 @@ class Accumulator:
         if not len(values):
             return
         values = values + 0.0  # there is one zero
+        if (hashes[1:] < hashes[:-1]).any():
+            order = np.argsort(hashes, kind="stable")
+            hashes, values = hashes[order], values[order]
         self.count += len(values)
         for start in range(0, len(values), _EXACTLY):
             total, squares = _sums(values[start : start + _EXACTLY])
@@ -120,19 +123,24 @@ class Accumulator:
         self._keep(other.hashes, other.sample)
 
     def _keep(self, hashes: np.ndarray, values: np.ndarray) -> None:
-        """Keep the values of the smallest hashes; of equal ones, the smaller value."""
-        if len(self.hashes) == self.limit:
-            few = hashes <= self.hashes[-1]
-            hashes, values = hashes[few], values[few]
-            if not len(hashes):
-                return
-        hashes = np.concatenate([self.hashes, hashes])
-        values = np.concatenate([self.sample, values])
-        if len(hashes) > self.limit:
-            few = hashes <= np.partition(hashes, self.limit - 1)[self.limit - 1]
-            hashes, values = hashes[few], values[few]
-        order = np.lexsort((values, hashes))[: self.limit]
-        self.hashes, self.sample = hashes[order], values[order]
+        """Keep the values of the smallest hashes, which are sorted; of equal ones, the smaller
+        value.
+        """
+        bound = self.hashes if len(self.hashes) == self.limit else hashes
+        if len(bound) >= self.limit:
+            few = np.searchsorted(hashes, bound[self.limit - 1], "right")
+            hashes, values = hashes[:few], values[:few]
+        if not len(hashes):
+            return
+        if len(self.hashes):
+            hashes = np.concatenate([self.hashes, hashes])
+            values = np.concatenate([self.sample, values])
+            order = np.argsort(hashes, kind="stable")  # of two sorted runs: as good as a merge
+            hashes, values = hashes[order], values[order]
+        if (hashes[1:] == hashes[:-1]).any():
+            order = np.lexsort((values, hashes))
+            hashes, values = hashes[order], values[order]
+        self.hashes, self.sample = hashes[: self.limit].copy(), values[: self.limit].copy()
 
     @property
     def mean(self) -> float | None:
@@ -233,9 +241,9 @@ def _joined(
     """Add up weights by their places, and these as digits: `step` bits for each place."""
     joined = 0
     for bits, weights in parts:
-        sums = np.bincount(places, weights)
-        for place in np.flatnonzero(sums):
-            joined += int(sums[place]) << bits + step * int(place)
+        for place, digit in enumerate(np.bincount(places, weights).tolist()):
+            if digit:
+                joined += int(digit) << bits + step * place
     return joined << shift
 
 
@@ -276,12 +284,16 @@ class Statistics:
             labels: by kind of group, N names of the groups that the records are in; None where a
                 record is in no group of that kind.
         """
+        # Sorted once, and not for every metric and group.
+        order = np.argsort(hashes, kind="stable")
+        hashes = hashes[order]
+        metrics = {name: values[order] for name, values in metrics.items()}
         whole: Metrics = {name: Accumulator.of(values, hashes) for name, values in metrics.items()}
         _merge(self.metrics, whole, SAMPLE)
         for kind, of_records in labels.items():
             groups = self.groups.setdefault(kind, {})
             kept = self._make_room(groups, {name for name in of_records if name is not None})
-            for name, places in _places(of_records, kept):
+            for name, places in _places(of_records, kept, order):
                 into = groups.setdefault(name, {})
                 if len(places) == len(hashes):  # one format, one model: the same again
                     _merge(into, whole, GROUP_SAMPLE)
@@ -313,16 +325,20 @@ class Statistics:
             _merge(groups.setdefault(OTHERS, {}), groups.pop(name), GROUP_SAMPLE)
         return kept
 
-    def to_json(self) -> Json:
-        """Give `metrics` and `groups` for JSON, in the order of their names.
+    def to_json(self, kinds: Iterable[str] = ()) -> Json:
+        """Give `metrics` and `groups` for JSON, groups and metrics in the order of their names.
 
-        Metrics that no record of a group has are left out of it.
+        Metrics that no record of a group has are left out of it. `kinds` of group are there though
+        no record is in one, and come first.
         """
         return {
             "metrics": _to_json(self.metrics),
             "groups": {
-                kind: {name: _to_json(metrics) for name, metrics in sorted(groups.items())}
-                for kind, groups in sorted(self.groups.items())
+                kind: {
+                    name: _to_json(metrics)
+                    for name, metrics in sorted(self.groups.get(kind, {}).items())
+                }
+                for kind in dict.fromkeys([*kinds, *sorted(self.groups)])
             },
         }
 
@@ -346,16 +362,18 @@ def _to_json(metrics: Metrics) -> Json:
     return {name: held.to_json() for name, held in sorted(metrics.items())}
 
 
-def _places(labels: Sequence[str | None], kept: set[str]) -> Iterable[tuple[str, np.ndarray]]:
-    """Give for each group the places of its records, in rising order."""
+def _places(
+    labels: Sequence[str | None], kept: set[str], order: np.ndarray
+) -> Iterable[tuple[str, np.ndarray]]:
+    """Give for each group the places of its records, in rising order, once all are in `order`."""
     names: dict[str | None, int] = {None: 0}
-    codes = np.fromiter((names.setdefault(name, len(names)) for name in labels), np.int64)
+    codes = np.fromiter((names.setdefault(name, len(names)) for name in labels), np.int64)[order]
     groups: dict[str, list[int]] = {}
     for name, code in names.items():
         if name is not None:
             groups.setdefault(name if name in kept else OTHERS, []).append(code)
-    order = np.argsort(codes, kind="stable")
+    by_code = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes, minlength=len(names)))
     for name, members in groups.items():
-        parts = [order[ends[code - 1] : ends[code]] for code in members]
+        parts = [by_code[ends[code - 1] : ends[code]] for code in members]
         yield name, parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
