@@ -33,7 +33,7 @@ exit codes:
      out of the ledger (repair), and the same command does them again
   4  a master or a derivative is not what it was (--verify_masters, verify, repair --dry_run), or
      cannot be mended (repair); or a quality gate is not passed (--max_failed, --min_psnr,
-     --baseline ...): see OUTPUT/gates.json
+     --baseline, --gate ...): see OUTPUT/gates.json
  75  another job is working on OUTPUT: try again later
 130  interrupted; the same command goes on from there
 """
@@ -218,6 +218,7 @@ def _run(
     from apache_beam.io.filesystems import FileSystems
 
     from pipeline import demo, gates, job, lock, report, run
+    from pipeline.scoreboard import board
 
     try:
         if args.command == "demo":
@@ -240,7 +241,11 @@ def _run(
         return job.ExitCode.INTERRUPTED
     if prepared.dry_run:
         return result.code
-    report.tell(result.summary, result.output)
+    if prepared.matrix is None:
+        report.tell(result.summary, result.output)
+    else:  # means over all cells say little
+        board.tell(result.output)
+        report.tell({**result.summary, "metrics": {}}, result.output)
     gates.tell(result.verdict)
     if args.command == "demo":
         demo.finish(prepared)

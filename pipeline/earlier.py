@@ -85,7 +85,9 @@ def _written(output: str, prefix: str) -> Iterator[_Written]:
                 continue  # not to be taken for a result
             place = row.get(FIELDS_ROW, index)
             beside = (table, place) if table in tables and row["shard"] is None else None
-            yield _Written(row, prefix + row["key"], prefix + row["derivative"], beside)
+            # Several cells of a matrix have images of one key.
+            cell = f"{row['cell']}/" if row.get("cell") else ""
+            yield _Written(row, f"{prefix}{cell}{row['key']}", prefix + row["derivative"], beside)
 
 
 def derivatives(rows: Iterable[Row]) -> Iterator[Row]:

@@ -178,6 +178,13 @@ GATE_OPTIONS: tuple[Option, ...] = (
         "become significantly worse than in an earlier run: its summary.json, or its OUTPUT",
     ),
     option(
+        "--gate",
+        commands=("evaluate",),
+        metavar="SCOREBOARD",
+        help="end with exit code 4 if a model is significantly worse than in an earlier evaluation "
+        "of the same images and recipes: its scoreboard.json or OUTPUT (see docs/evaluation.md)",
+    ),
+    option(
         "--max_drift",
         commands=_ARCHIVES,
         type=number(0),

@@ -12,6 +12,8 @@ from typing import Any
 
 from pipeline.drift import SUMMARY, Baseline, compare, with_deviations
 from pipeline.gate_options import COUNTED, MAX_DRIFT, Requirement
+from pipeline.scoreboard import gate
+from pipeline.scoreboard.gate import Earlier
 from transforms import storage
 from transforms.measure import DEGRADED, GAIN, ORIGINAL, REGIONS, RESTORED, column_name
 from transforms.metrics import METRICS
@@ -38,14 +40,16 @@ class Gates:
         requirements: of single figures.
         baseline: an earlier run that they must not be worse than.
         max_drift: how far from it a mean may be, in standard deviations of the baseline.
+        scoreboard: of an earlier evaluation, which no model must be significantly worse than.
     """
 
     requirements: tuple[Requirement, ...] = ()
     baseline: Baseline | None = None
     max_drift: float = MAX_DRIFT
+    scoreboard: Earlier | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.requirements) or self.baseline is not None
+        return bool(self.requirements or self.baseline or self.scoreboard)
 
 
 def scores_of(metrics: Iterable[str], *, damages: bool, restores: bool, lpips: bool) -> set[str]:
@@ -115,6 +119,7 @@ def judge(output: str, gates: Gates) -> Verdict:
     Raises:
         StorageError: there is no summary, or it cannot be read.
         BaselineError: its means cannot be compared.
+        ScoreboardError: an earlier scoreboard is of other images.
     """
     summary = json.loads(storage.read(storage.join(output, SUMMARY)))
     held = [_hold(one, summary) for one in gates.requirements]
@@ -128,6 +133,9 @@ def judge(output: str, gates: Gates) -> Verdict:
     if gates.baseline is not None:
         drift = compare(with_deviations(summary, output), gates.baseline, gates.max_drift)
         verdict |= {"passed": verdict["passed"] and drift["passed"], "drift": drift}
+    if gates.scoreboard is not None:
+        found = gate.hold(gates.scoreboard, output)
+        verdict |= {"passed": verdict["passed"] and found["passed"], "scoreboard": found}
     return verdict
 
 
@@ -195,6 +203,8 @@ def tell(verdict: Verdict | None) -> None:
     drift = verdict.get("drift")
     if drift is not None:
         _tell_drift(drift)
+    if "scoreboard" in verdict:
+        gate.tell(verdict["scoreboard"])
 
 
 def _told(one: Mapping[str, Any]) -> tuple[str, str, str]:

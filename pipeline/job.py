@@ -7,24 +7,27 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import heliograph
 from models import comparison
-from models.contract import ContractError
+from models.contract import CONTRACT_FILE, ContractError
 from models.description import flag
 from models.saved_model import digest, resolve_precision
 from pipeline import gate_options, gates, packages
 from pipeline.archive import archive_root
+from pipeline.contract_options import SAID, said_of_contract
 from pipeline.drift import BaselineError, read_baseline
 from pipeline.environment import cores
+from pipeline.matrix import Applied, Matrix, MatrixError, distinct, make_matrix, split_models
 from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, SHARD_SIZE, Job
 from pipeline.packages import bag, iiif
 from pipeline.plan import Budget
 from pipeline.provenance import tool_of
+from pipeline.scoreboard.gate import ScoreboardError, check_scoreboard, read_scoreboard
 from pipeline.serving import Served, serve
 from transforms import storage
 from transforms.bounds import Bounds
@@ -33,7 +36,7 @@ from transforms.guards import GuardError, parse_guards
 from transforms.metadata import Tool
 from transforms.metrics import NONE, MetricError, choose
 from transforms.metrics.perceptual import Lpips
-from transforms.recipe import RecipeError, parse_recipe
+from transforms.recipe import Recipe, RecipeError, parse_recipes
 from transforms.restore import check_tile
 from transforms.shards import Columns
 from transforms.sign import Signing, SigningError, prepare
@@ -72,18 +75,22 @@ def make_job(args: argparse.Namespace) -> Job:
         JobError: an unknown model, recipe or option value, or an output that would touch masters.
     """
     try:
-        recipe = parse_recipe(args.recipe) if getattr(args, "recipe", None) else None
-        model = getattr(args, "model", None)
+        recipes = parse_recipes(args.recipe) if getattr(args, "recipe", None) else ()
+        models = split_models(args.model) if getattr(args, "model", None) else []
+        _check_several(args, len(recipes), len(models))
+        several = len(recipes) > 1 or len(models) > 1
+        recipe = recipes[0] if recipes and not several else None
         image_format = getattr(args, "image_format", None)
         encoding = Encoding(
             image_format.upper() if image_format else None,
             getattr(args, "quality", DEFAULT_QUALITY),
             untouched=args.command == "convert",
+            left_out=getattr(args, "no_images", False),
         )
         output_format = getattr(args, "output_format", FOLDER)
         container = None if output_format == FOLDER else output_format
         lpips = _find_lpips(args)
-        metrics = choose(getattr(args, "metrics", NONE), reference=recipe is not None)
+        metrics = choose(getattr(args, "metrics", NONE), reference=bool(recipes))
         budget = Budget(
             args.batch_size or (SHARD_SIZE if container else BATCH_SIZE),
             args.batch_bytes,
@@ -95,8 +102,8 @@ def make_job(args: argparse.Namespace) -> Job:
         facts: dict[str, Any] = {
             "command": args.command,
             "algorithm": ALGORITHM,
-            "recipe": None if recipe is None else recipe.canonical,
-            "seed": getattr(args, "seed", 0) if recipe else None,
+            "recipe": ", ".join(one.canonical for one in recipes) if recipes else None,
+            "seed": getattr(args, "seed", 0) if recipes else None,
             "metrics": list(metrics),
             "lpips_sha256": lpips.sha256 if lpips else None,
             "image_format": encoding.format,
@@ -109,11 +116,19 @@ def make_job(args: argparse.Namespace) -> Job:
             facts["budget"] = dataclasses.asdict(budget)  # which cuts the output's shards
         guards: dict[str, float] = {}
         packaging = _packaging(args, container)
-        served = None if model is None else serve(model, args)
-        if served is not None:
-            facts |= _model_facts(served, args) | {"precision": precision}
+        served = serve(models[0], args) if len(models) == 1 and not several else None
+        if models:
+            facts |= {"precision": precision}
             facts["guards"] = guards = parse_guards(args.guard)
-        tool = _tool(args, served, facts)
+        if served is not None:
+            facts |= _model_facts(served, args)
+        if encoding.left_out:
+            facts["images"] = False
+        matrix = None
+        if several:
+            matrix = _matrix(args, models, recipes, encoding, facts)
+            facts |= _matrix_facts(matrix, models, args)
+        tool = None if several else _tool(args, served, facts)
         if tool is not None:
             encoding = dataclasses.replace(encoding, tool=tool)
             facts["provenance"] = dataclasses.asdict(tool)
@@ -122,18 +137,20 @@ def make_job(args: argparse.Namespace) -> Job:
             facts["certificate_sha256"] = signing.fingerprint
         scores = gates.scores_of(
             metrics,
-            damages=recipe is not None,
-            restores=served is not None,
+            damages=bool(recipes),
+            restores=bool(models),
             lpips=lpips is not None,
         )
-        held = _gates(args, scores)
+        held = _gates(args, scores, facts)
     except (
         RecipeError,
         ContractError,
         GuardError,
         gates.GateError,
         BaselineError,
+        MatrixError,
         MetricError,
+        ScoreboardError,
         packages.PackageError,
         SigningError,
         storage.StorageError,
@@ -177,10 +194,73 @@ def make_job(args: argparse.Namespace) -> Job:
         packaging=packaging,
         signing=signing,
         digest=digest_of(facts),
+        matrix=matrix,
         facts=facts,
         said=tuple(getattr(args, "said", ())),
         gates=held,
     )
+
+
+def _check_several(args: argparse.Namespace, recipes: int, models: int) -> None:
+    """Refuse several models or recipes where they have no meaning."""
+    if recipes <= 1 and models <= 1:
+        return
+    if args.command != "evaluate":
+        what = "models" if models > 1 else "recipes"
+        raise MatrixError(f"several {what} are for `heliograph evaluate`; give one")
+    if models > 1 and (said := _said_of_models(args)):
+        raise MatrixError(
+            f"{', '.join(said)} would be said of all {models} models: put each one's contract "
+            f"into its folder as {CONTRACT_FILE} (`heliograph models PATH --json` prints it)"
+        )
+    if unfit := [name for name in getattr(args, "package", ()) if name != "bagit"]:
+        raise MatrixError(
+            f"--package {','.join(unfit)} tells of one derivative for each master; with several "
+            "models or recipes there are more"
+        )
+
+
+def _said_of_models(args: argparse.Namespace) -> list[str]:
+    said = {SAID[field].flags[0]: value for field, value in said_of_contract(args).items()}
+    said["--contract"] = getattr(args, "contract", None)
+    return [name for name, value in said.items() if value is not None]
+
+
+def _matrix(
+    args: argparse.Namespace,
+    models: Sequence[str],
+    recipes: Sequence[Recipe],
+    encoding: Encoding,
+    facts: dict[str, Any],
+) -> Matrix:
+    """Find several models, check each, and lay them out with the recipes."""
+    served = [serve(model, args) for model in models]
+    names = distinct(one.description.contract.name for one in served)
+    applied = []
+    for one, name in zip(served, names, strict=True):
+        _model_facts(one, args)
+        tool = _tool(args, one, facts)
+        contract = one.description.contract
+        own = dataclasses.replace(encoding, tool=tool)
+        applied.append(Applied(name, one.model, contract, one.sha256, own, one.given_sha256))
+    return make_matrix(applied, recipes)
+
+
+def _matrix_facts(matrix: Matrix, given: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "model": ",".join(given),
+        "models": [
+            {
+                "name": one.name,
+                "model_sha256": one.given_sha256,
+                "contract": json.loads(one.contract.to_json()),
+                "provenance": dataclasses.asdict(one.encoding.tool) if one.encoding.tool else None,
+            }
+            for one in matrix.models
+        ],
+        "tile": args.tile,
+        "cells": [dataclasses.asdict(cell) for cell in matrix.cells],
+    }
 
 
 def _packaging(args: argparse.Namespace, container: str | None) -> packages.Packaging:
@@ -221,18 +301,23 @@ def _signing(args: argparse.Namespace, served: Served | None, tool: Tool | None)
     return prepare(certificate, key, software, contract, sha256, tool.source_type)
 
 
-def _gates(args: argparse.Namespace, scores: set[str]) -> gates.Gates:
-    """Say what the results must reach; the baseline is read before it can be written over."""
+def _gates(args: argparse.Namespace, scores: set[str], facts: dict[str, Any]) -> gates.Gates:
+    """Say what the results must reach; what is compared with is read before it is written over."""
     required = gate_options.requirements(args)
     gates.check(required, scores, args.command)
     baseline = getattr(args, "baseline", None)
     most = getattr(args, "max_drift", None)
     if most is not None and baseline is None:
         raise gates.GateError("--max_drift is measured from an earlier run: name it by --baseline")
+    scoreboard = None
+    if getattr(args, "gate", None) is not None:
+        scoreboard = read_scoreboard(args.gate)
+        check_scoreboard(scoreboard, facts, scores)
     return gates.Gates(
         required,
         read_baseline(baseline) if baseline else None,
         gate_options.MAX_DRIFT if most is None else most,
+        scoreboard,
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import posixpath
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -286,8 +287,8 @@ class Ledger:
 
     def is_committed(self, spec: str) -> bool:
         """Say whether all batches of a spec, given as its line of JSON, are committed."""
-        batches = BatchSpec.from_json(spec).batches()
-        return all(storage.exists(self._path(batch.id)) for batch in batches)
+        commits = BatchSpec.from_json(spec).commits()
+        return all(storage.exists(self._path(identity)) for identity in commits)
 
     def has_committed(self, batches: Iterable[str]) -> set[str]:
         """Say which of several batches, by their ids, are committed."""
@@ -313,6 +314,11 @@ class Ledger:
     def commits(self) -> Iterator[File]:
         """List the commit records so far, in any order."""
         return storage.list_if_there(self._folder)
+
+    def of_masters(self) -> set[str]:
+        """List the paths of commit records in which every master is once: of cells, the first."""
+        others = re.compile(r"-(?!000)\d+\.json$")
+        return {path for path in self.committed() if not others.search(path)}
 
     def record(self, path: str) -> dict[str, Any]:
         """Read one commit record: its head, its `rows`, and its `files`, which are several images'.

@@ -110,7 +110,7 @@ class VerifyMasters(beam.PTransform):
         return (
             counts
             | "Await" >> beam.CombineGlobally(sum)
-            | "List" >> beam.FlatMap(lambda _: sorted(ledger.committed()))
+            | "List" >> beam.FlatMap(lambda _: sorted(ledger.of_masters()))
             | beam.Reshuffle()
             | "Hash" >> beam.Map(check)
             | "Gather" >> beam.combiners.ToList()

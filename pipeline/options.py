@@ -4,7 +4,7 @@ Neither Beam nor TensorFlow is imported here, so that `heliograph --help` answer
 """
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.contract import Contract
     from models.saved_model import Precision
     from pipeline.gates import Gates
+    from pipeline.matrix import Matrix
     from pipeline.packages import Packaging
     from pipeline.plan import Budget
     from transforms.bounds import Bounds
@@ -51,6 +52,7 @@ class Job:
         threads: TensorFlow threads of each worker process.
         tile: side in pixels of the largest window that the model is run on.
         recipe: what to damage the images by, if anything.
+        matrix: models and recipes, of a job that has several; then there is none of the others.
         seed: of the recipe's randomness.
         guards: thresholds of the guards that restored images are held to, by name.
         metrics: names of the scores to take.
@@ -117,6 +119,12 @@ class Job:
     dry_run: bool = False
     said: tuple[str, ...] = ()
     record_timeout: float = 0
+    matrix: "Matrix | None" = None
+
+    @property
+    def cells(self) -> Sequence[str | None]:
+        """The names of its cells; of one that has no matrix, None alone."""
+        return [cell.name for cell in self.matrix.cells] if self.matrix else [None]
 
 
 _ALL = ("restore", "evaluate", "degrade", "convert", "demo")
@@ -147,7 +155,7 @@ OPTIONS: tuple[Option, ...] = (
         commands=MODEL,
         default="denoise",
         help="name of a shipped model (see `heliograph models`), or path of a SavedModel or .keras "
-        "file (default: %(default)s)",
+        "file; to evaluate several, join them by commas (default: %(default)s)",
     ),
     _option(
         "--contract",
@@ -198,7 +206,14 @@ OPTIONS: tuple[Option, ...] = (
         commands=RECIPE_COMMANDS,
         required=True,
         help="damage to apply: name[:severity or key=value,...] joined by +, such as "
-        "jpeg:3+gaussian_noise:sigma=25 (see --list)",
+        "jpeg:3+gaussian_noise:sigma=25 (see --list); to evaluate several, join them by commas, or "
+        "give a range of severities, such as 'gaussian_noise:1-5, jpeg:1-5'",
+    ),
+    _option(
+        "--no_images",
+        commands=("evaluate",),
+        action="store_true",
+        help="score restored images, and write neither them nor masks",
     ),
     _option(
         "--seed",

@@ -1,15 +1,16 @@
 """Slice an archive's images into batch specs."""
 
 import contextlib
+import dataclasses
 import itertools
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.archive import find_sources
 from transforms import codec, storage
-from transforms.record import BatchSpec, Source
+from transforms.record import Batch, BatchSpec, Source, id_in_cell
 from transforms.shards import FORMATS, LIST, USUAL_COLUMNS, Columns
 
 log = logging.getLogger("heliograph")
@@ -124,18 +125,54 @@ def slice_sources(
     return tuple(_dealt(specs, workers))
 
 
+def slice_in_cells(
+    sources: Sequence[Source],
+    cells: Callable[[Source], tuple[int, ...]],
+    budget: Budget,
+    workers: int = 1,
+    *,
+    sharded: bool = False,
+    groups: Mapping[str, Collection[str]] | None = None,
+) -> tuple[BatchSpec, ...]:
+    """Slice images into batches of such as are to go through the same cells.
+
+    Args:
+        sources: the images.
+        cells: gives the numbers of the cells of each.
+        budget: of one batch.
+        workers: processes to share the work between.
+        sharded: whether each batch will be a shard of the output.
+        groups: batches that are to be as they were, as of `slice_sources`.
+    """
+    parts: dict[tuple[int, ...], list[Source]] = {}
+    for source in sources:
+        parts.setdefault(cells(source), []).append(source)
+    specs = [
+        dataclasses.replace(spec, cells=through, pixels=spec.pixels * max(1, len(through)))
+        for through, part in parts.items()
+        for spec in slice_sources(part, budget, workers, sharded=sharded, groups=groups)
+    ]
+    return tuple(specs if len(parts) == 1 else _dealt(specs, workers))
+
+
 def without(specs: Iterable[BatchSpec], done: Collection[str]) -> tuple[BatchSpec, ...]:
     """Leave out the batches of specs that are done, by their ids."""
-    return tuple(left for spec in specs if (left := _without(spec, done)).sources)
+    return tuple(left for spec in specs for left in _without(spec, done))
 
 
-def _without(spec: BatchSpec, done: Collection[str]) -> BatchSpec:
-    batches = [batch for batch in spec.batches() if batch.id not in done]
-    if len(batches) == len(spec.cuts) + 1:
-        return spec
-    sources = tuple(record.source for batch in batches for record in batch.records)
-    ends = list(itertools.accumulate(map(len, batches)))[:-1]
-    return BatchSpec(sources, spec.pixels * len(sources) // len(spec.sources), tuple(ends))
+def _without(spec: BatchSpec, done: Collection[str]) -> Iterator[BatchSpec]:
+    """Give what is left of a spec: a spec for all batches that are left in the same cells."""
+    left: dict[tuple[int, ...], list[Batch]] = {}
+    for batch in spec.batches():
+        cells = tuple(cell for cell in batch.cells if id_in_cell(batch.id, cell) not in done)
+        if cells if spec.cells else batch.id not in done:
+            left.setdefault(cells, []).append(batch)
+    for cells, batches in left.items():
+        sources = tuple(record.source for batch in batches for record in batch.records)
+        ends = tuple(itertools.accumulate(map(len, batches)))[:-1]
+        share = len(sources) * max(1, len(cells))
+        whole = len(spec.sources) * max(1, len(spec.cells))
+        yield BatchSpec(sources, spec.pixels * share // whole, ends, cells)
 
 
 def _part(source: Source) -> tuple:

@@ -33,10 +33,13 @@ class Left:
     Attributes:
         sources: the images, in the order of the archive.
         kept: records that are committed and stay as they are.
+        cells: numbers of the cells that images are to go through, by key, of a job that has
+            several, where it is not all of them.
+        of: how many cells there are; 1 of a job that has not several.
         counts: how many of the images are "new", "changed" (other bytes than those that were
             restored), or done "again" (because --retry asks for it).
         gone: keys that are committed and no longer in the archive; their derivatives stay.
-        retired: keys whose rows are no longer true.
+        retired: keys whose rows are no longer true, each with the cell's name or None.
         records: paths of the commit records that hold rows of these or of `touched`.
         groups: batches to be made again as they were, by their ids: keys of their masters.
         touched: rows of masters that have another time stamp and the bytes that they had, by key.
@@ -46,28 +49,46 @@ class Left:
     kept: int
     counts: Counter[str] = field(default_factory=Counter)
     gone: Sequence[str] = ()
-    retired: Collection[str] = ()
+    retired: Collection["Place"] = ()
     records: Collection[str] = ()
     groups: dict[str, list[str]] = field(default_factory=dict)
     touched: dict[str, Source] = field(default_factory=dict)
+    cells: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    of: int = 1
+
+    @property
+    def planned(self) -> int:
+        """How many records there are to be in the ledger at the end."""
+        return self.kept + sum(
+            len(self.cells[source.key]) if source.key in self.cells else self.of
+            for source in self.sources
+        )
+
+    def through(self, source: Source) -> tuple[int, ...]:
+        """Give the numbers of the cells that an image is to go through, of several."""
+        return self.cells.get(source.key, tuple(range(self.of)) if self.of > 1 else ())
 
     def limited(self, most: int) -> "Left":
         """Leave all but the first images for another run."""
         sources = self.sources[:most]
         keys = {source.key for source in sources}
-        rest = [source for source in self.sources[most:] if source.key in self.retired]
+        stay = [place for place in self.retired if place[0] not in keys]
         return dataclasses.replace(
             self,
             sources=sources,
-            kept=self.kept + len(rest),
+            kept=self.kept + len(stay),
             counts=Counter({"to do now": len(sources), "later": len(self.sources) - len(sources)}),
-            retired={key for key in self.retired if key in keys},
+            retired={place for place in self.retired if place[0] in keys},
             groups={batch: some for batch, some in self.groups.items() if keys.issuperset(some)},
         )
 
 
+# A key, and the name of a cell; None in a job of one.
+Place = tuple[str, str | None]
+
+
 class _Known(NamedTuple):
-    """What the ledger knows of a master."""
+    """What the ledger knows of a master, in one cell."""
 
     size: int
     modified: float
@@ -107,6 +128,7 @@ def find_left(
     retry: Collection[str] = (),
     columns: Columns,
     whole: bool = True,
+    cells: Sequence[str | None] = (None,),
 ) -> Left:
     """Compare an archive with what is committed.
 
@@ -121,76 +143,98 @@ def find_left(
             what they were.
         columns: of shards that hold images and names.
         whole: whether the sources are all of the archive, so that what is not among them is gone.
+        cells: names of the job's cells.
 
     Raises:
         StorageError: a commit record cannot be read.
     """
-    known: dict[str, _Known] = {}
+    known: dict[str, dict[str | None, _Known]] = {}
     shared: dict[str, dict[str, bool]] = {}  # of files of several images: is it in one of them?
     for path, record in ledger.records():
         for row in record["rows"]:
             if row["page"] > 1:
                 continue  # it is of the same master as the first, and went the same way
             seen = (row["source_bytes"], row["source_modified"], row["source_sha256"])
-            known[row["key"]] = _Known(*seen, row["status"], path)
+            known.setdefault(row["key"], {})[row.get("cell")] = _Known(*seen, row["status"], path)
             if record["files"]:
-                shared.setdefault(path, {})[row["key"]] = row["derivative"] is not None
-    groups = _whole(ledger.again(), {source.key for source in sources} - known.keys())
+                group = shared.setdefault(_batch(batch_of(path)), {})
+                group[row["key"]] = group.get(row["key"], False) or row["derivative"] is not None
+    named = {_batch(name): keys for name, keys in ledger.again().items()}
+    groups = _whole(named, {source.key for source in sources} - known.keys())
     if not known:
-        return Left(sources=sources, kept=0, counts=Counter(new=len(sources)), groups=groups)
+        new = Counter(new=len(sources))
+        return Left(sources=sources, kept=0, counts=new, groups=groups, of=len(cells))
     damaged = _damaged(ledger) if DAMAGED in retry else set()
+    again = {
+        source.key: [cell for cell, was in known[source.key].items() if was.status in retry]
+        for source in sources
+        if source.key in known
+    }
     suspects = [
         source
         for source in sources
         if (was := known.get(source.key)) is not None
-        and was.status not in retry
-        and (was.size, was.modified) != (source.size, source.modified)
+        and len(again[source.key]) < len(was)
+        and any((one.size, one.modified) != (source.size, source.modified) for one in was.values())
     ]
     same = {
         source.key: source
         for source, sha256 in zip(suspects, _digests(suspects, columns), strict=True)
-        if sha256 is not None and sha256 == known[source.key].sha256
+        if sha256 is not None and all(sha256 == one.sha256 for one in known[source.key].values())
     }
     changed = {source.key for source in suspects} - same.keys()
-    again = {
-        source.key
-        for source in sources
-        if (was := known.get(source.key)) is not None
-        and (was.status in retry or source.key in damaged or source.key in changed)
-    }
-    beside = {
-        batch_of(path): list(keys)
-        for path, keys in _whole(shared, {source.key for source in sources}).items()
-        if any(written and key in again for key, written in keys.items())
-    }
-    of_batches = {key for keys in beside.values() for key in keys}
-    left, counts = [], Counter[str]()
+    reasons: dict[str, str] = {}
+    todo: dict[str, set[str | None]] = {}
     for source in sources:
-        reason = (
-            "new"
-            if source.key not in known
-            else "changed"
-            if source.key in changed
-            else "again"
-            if source.key in again
-            else "of the same batches"
-            if source.key in of_batches
-            else None
-        )
-        if reason:
-            left.append(source)
-            counts[reason] += 1
+        key, was = source.key, known.get(source.key)
+        if was is None:
+            reasons[key], todo[key] = "new", set(cells)
+        elif key in damaged or key in changed:
+            reasons[key], todo[key] = "again" if key in damaged else "changed", set(cells)
+        else:
+            todo[key] = {cell for cell in cells if cell in again[key] or cell not in was}
+            reasons[key] = "again" if again[key] else "partly"
+    beside: dict[str, list[str]] = {}
+    for batch, keys in _whole(shared, todo).items():
+        of_batch = {
+            cell
+            for key, written in keys.items()
+            if written
+            for cell in todo[key] & known[key].keys()
+        }
+        if of_batch:
+            beside[batch] = list(keys)
+            for key in keys:
+                if not todo[key]:
+                    reasons[key] = "of the same batches"
+                todo[key] |= of_batch
+    left = [source for source in sources if todo[source.key]]
+    counts = Counter(reasons[source.key] for source in left)
+    retired = {
+        (source.key, cell)
+        for source in left
+        for cell in todo[source.key] & known.get(source.key, {}).keys()
+    }
+    through = {
+        source.key: tuple(number for number, cell in enumerate(cells) if cell in todo[source.key])
+        for source in left
+        if len(todo[source.key]) < len(cells)
+    }
     gone = sorted(known.keys() - {source.key for source in sources}) if whole else []
-    retired = {source.key for source in left if source.key in known}
     return Left(
         sources=left,
-        kept=len(known) - len(retired),
+        kept=sum(map(len, known.values())) - len(retired),
         counts=counts,
         gone=gone,
         retired=retired,
-        records={known[key].record for key in (*retired, *same)},
+        records={
+            *(known[key][cell].record for key, cell in retired),
+            *(one.record for key in same for one in known[key].values()),
+        },
         groups=groups | beside,
         touched=same,
+        cells=through,
+        of=len(cells),
     )
 
 
@@ -200,6 +244,11 @@ _Group = TypeVar("_Group", bound=Collection[str])
 def _whole(groups: Mapping[str, _Group], keys: Collection[str]) -> dict[str, _Group]:
     """Pick the groups of keys of which all are among others."""
     return {name: group for name, group in groups.items() if all(key in keys for key in group)}
+
+
+def _batch(committed: str) -> str:
+    """Give the id of a batch by one under which it is committed, in a cell or in none."""
+    return committed.partition("-")[0]
 
 
 def _damaged(ledger: Ledger) -> set[str]:
@@ -240,12 +289,12 @@ def settle(ledger: Ledger, left: Left) -> None:
         kept = [
             _touched(row, left.touched.get(master(row)))
             for row in numbered(record)
-            if master(row) not in left.retired
+            if _place(row) not in left.retired
         ]
         if kept == rows:
             continue
         for row in rows:
-            if master(row) in left.retired:
+            if _place(row) in left.retired:
                 _drop_files(ledger.output, row)
         ledger.rewrite(record, kept)
 
@@ -261,6 +310,10 @@ def numbered(record: dict[str, Any]) -> list[Row]:
         {FIELDS_ROW: places[row["key"]], **row} if row["key"] in places else row
         for row in record["rows"]
     ]
+
+
+def _place(row: Row) -> Place:
+    return master(row), row.get("cell")
 
 
 def _touched(row: Row, source: Source | None) -> Row:

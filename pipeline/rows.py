@@ -92,6 +92,8 @@ COLUMNS: tuple[Column, ...] = (
     _form("conversions", _texts, lambda form: list(form.conversions)),
     # What was done.
     Column("recipe", _text, lambda record: record.recipe),
+    Column("model", _text, lambda record: record.model),
+    Column("cell", _text, lambda record: record.cell),
     Column("tiles_down", _whole, lambda record: _count(record, 0)),
     Column("tiles_across", _whole, lambda record: _count(record, 1)),
     _mask("mask", _text, lambda mask: mask.path),

@@ -30,10 +30,12 @@ from pipeline.links import link_in
 from pipeline.lock import Lock
 from pipeline.options import Job
 from pipeline.packages import bag
-from pipeline.plan import slice_sources, without
+from pipeline.plan import slice_in_cells, without
 from pipeline.progress import Progress
 from pipeline.resume import Left, find_left, selected, settle, state_of
 from pipeline.runner import execute, prepare
+from pipeline.scoreboard import board as scoreboard
+from pipeline.scoreboard.gate import ScoreboardError, check_archive
 from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.record import BatchSpec, Source
@@ -66,6 +68,8 @@ def run(job: Job, options: PipelineOptions) -> Result:
         job = prepare(job, options)
         chosen = _choose(job)
         found = _find(job)
+        if job.gates.scoreboard and job.limit is None:
+            check_archive(job.gates.scoreboard, [source.key for source in found.sources])
         if job.dry_run:
             generations.say(chosen)
             return _tell_plan(chosen.job, _prepare(chosen, found))
@@ -74,8 +78,11 @@ def run(job: Job, options: PipelineOptions) -> Result:
         with Lock(chosen.lock):
             chosen = _choose(job)  # asked again, now that nobody else writes
             generations.say(chosen)
-            return _run(chosen, found, options)
-    except (ArchiveError, LedgerError) as error:
+            try:
+                return _run(chosen, found, options)
+            except storage.StorageError as error:
+                raise JobCrashedError(f"{error}\nrun the same command again to go on") from error
+    except (ArchiveError, LedgerError, ScoreboardError) as error:
         raise JobError(str(error)) from error
     except storage.StorageError as error:
         elsewhere = "; or choose another output folder" if "cannot write" in str(error) else ""
@@ -137,8 +144,8 @@ class _Prepared:
 
     @property
     def planned(self) -> int:
-        """How many masters there are to be in the ledger at the end."""
-        return self.left.kept + len(self.left.sources)
+        """How many records there are to be in the ledger at the end."""
+        return self.left.planned
 
     @property
     def pixels(self) -> int:
@@ -156,10 +163,18 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
     if before and whole and not job.retry and before.get("state") == state:
         planned = ledger.plan()
         if planned is not None:  # the same archive as the last time: go on with the same plan
-            done = ledger.has_committed(batch.id for spec in planned for batch in spec.batches())
+            done = ledger.has_committed(identity for spec in planned for identity in spec.commits())
             specs = without(planned, done)
-            rest = [source for spec in specs for source in spec.sources]
-            left = Left(sources=rest, kept=len(sources) - len(rest), counts=+Counter(new=len(rest)))
+            rest = {source.key: (source, spec.cells) for spec in specs for source in spec.sources}
+            todo = [source for source, _ in rest.values()]
+            records = sum(max(1, len(spec.cells)) * len(spec.sources) for spec in specs)
+            left = Left(
+                sources=todo,
+                kept=len(sources) * len(job.cells) - records,
+                counts=+Counter(new=len(todo)),
+                cells={key: cells for key, (_, cells) in rest.items() if cells},
+                of=len(job.cells),
+            )
             return _Prepared(
                 sources=sources,
                 left_out=left_out,
@@ -168,13 +183,21 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
                 state=state,
                 settles=False,
             )
-    left = Left(sources=sources, kept=0, counts=Counter(new=len(sources)))
+    left = Left(sources=sources, kept=0, counts=Counter(new=len(sources)), of=len(job.cells))
     if before:
-        left = find_left(ledger, sources, retry=job.retry, columns=job.columns, whole=not job.only)
+        left = find_left(
+            ledger,
+            sources,
+            retry=job.retry,
+            columns=job.columns,
+            whole=not job.only,
+            cells=job.cells,
+        )
     if job.limit is not None:
         left = left.limited(job.limit)
-    specs = slice_sources(
+    specs = slice_in_cells(
         left.sources,
+        left.through,
         job.budget,
         job.workers,
         sharded=job.container is not None,
@@ -256,7 +279,7 @@ def _execute(
                 mark.stage,
                 "without it" if mark.alone else "with it alone: it may have been a neighbour",
             )
-        done = ledger.has_committed(batch.id for spec in specs for batch in spec.batches())
+        done = ledger.has_committed(identity for spec in specs for identity in spec.commits())
         references = ledger.begin(facts, without(specs, done), anew=False)
 
 
@@ -303,6 +326,8 @@ def _clear(job: Job) -> None:
     before = bag.results_in(job.packaging.root) or job.output
     # First what says that the others are there: if this is interrupted, they are done again.
     storage.delete_folder(storage.join(before, LEDGER, "batches"))
+    for name in scoreboard.FILES:
+        storage.delete(storage.join(before, name))
     for folder in FOLDERS:
         storage.delete_folder(storage.join(before, folder))
     if before != job.output:
@@ -363,6 +388,7 @@ def _tell_plan(job: Job, todo: _Prepared) -> Result:
     ledger, left = Ledger(job.output), todo.left
     lines = {
         "images in the archive": len(todo.sources),
+        **({"results of each": left.of} if left.of > 1 else {}),
         "done already": left.kept,
         **{f"to do: {reason}": count for reason, count in left.counts.items()},
         "gone from the archive": len(left.gone),

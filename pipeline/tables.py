@@ -54,7 +54,8 @@ def order_of(row: Row) -> bytes:
     """Give what rows are sorted by: key, then page, recipe and model. It names a row, too."""
     parts = (
         *(row["key"], f"{row['page']:09}", row["recipe"] or "", row.get("model") or ""),
-        row["derivative"] or "",  # recipes that were drawn may be the same
+        # Recipes that were drawn may be the same, and what failed was not damaged.
+        *(row.get("cell") or "", row["derivative"] or ""),
     )
     # UTF-8 is in the order of code points; a name that is no text keeps its place among them.
     return "\0".join(parts).encode("utf-8", "surrogatepass")
@@ -75,7 +76,9 @@ def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def _failure(row: Row) -> str | None:
     if row["status"] not in (FAILED, QUARANTINED):
         return None
-    return json.dumps({"key": row["key"], "status": row["status"], **row["failure"]})  # in ASCII
+    cell = {"cell": row["cell"]} if row.get("cell") else {}
+    told = {"key": row["key"], "status": row["status"], **cell, **row["failure"]}
+    return json.dumps(told)  # in ASCII
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:

@@ -128,7 +128,7 @@ def verify(
             checked.add(one)
         if with_masters:
             again = partial(_check_masters, ledger, columns)
-            for some in in_order(pool, again, paths, 4 * threads):
+            for some in in_order(pool, again, sorted(ledger.of_masters()), 4 * threads):
                 found += some
     checked.findings += [
         Finding(STRAY, path, (), "no commit record knows it")

@@ -1,6 +1,6 @@
 """Score the pixels of records: by themselves, and against what they were before the damage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import apache_beam as beam
@@ -33,7 +33,8 @@ def measure_record(
     with damage, `restored` for the model's result. Metrics with a reference compare the latter two
     with the first, where there was damage, and add `<metric>_gain`: by how much the result is
     better. Where there is a mask, some add `…_inside` and `…_outside`, as `ssim_restored_inside`.
-    `lpips` is a model for LPIPS, to take that as well.
+    `lpips` is a model for LPIPS, to take that as well. A score that the record has already, of an
+    earlier stage of its way, is not taken again.
     """
     if record.pixels is None:
         return record
@@ -49,23 +50,33 @@ def measure_record(
             for state, picture in pictures.items()
             if state != ORIGINAL
         }
+    known = record.metrics
     scores: Scores = {}
     if lpips is not None:
-        scores |= _compared(LPIPS, lpips.metric, pairs)
+        scores |= _compared(LPIPS, lpips.metric, pairs, known)
     for name in metrics:
         if METRICS[name].reference:
-            scores |= _compared(name, METRICS[name], pairs)
+            scores |= _compared(name, METRICS[name], pairs, known)
         else:
             function = METRICS[name].function
-            scores |= {column_name(name, state): function(one) for state, one in pictures.items()}
-    return record.replace(metrics={**record.metrics, **scores})
+            wanted = {column_name(name, state): one for state, one in pictures.items()}
+            scores |= {name: function(one) for name, one in wanted.items() if name not in known}
+    return record.replace(metrics={**known, **scores})
 
 
-def _compared(name: str, metric: Metric, pairs: dict[str, Pair]) -> Scores:
+def _compared(
+    name: str, metric: Metric, pairs: dict[str, Pair], known: Mapping[str, float | None]
+) -> Scores:
+    def score(state: str, pair: Pair, region: str) -> float | None:
+        column = column_name(name, state, region)
+        if column in known:
+            return known[column]
+        return metric.function(pair, region) if region else metric.function(pair)
+
     scores: Scores = {}
     for region in ("", *REGIONS):
         found = {
-            state: metric.function(pair, region) if region else metric.function(pair)
+            state: score(state, pair, region)
             for state, pair in pairs.items()
             if not region or (metric.regional and pair.mask is not None)
         }

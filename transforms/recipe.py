@@ -2,10 +2,14 @@
 
 A part may also be drawn anew for every record, for training: `oneof(a,b,c)` takes one of several
 recipes, `random(n, severity=1-5)` takes n different degradations.
+
+Several recipes are a list: `a:3,quality=30, b:1-5`. After a comma, `key=value` goes on with the
+recipe before it, and anything else begins the next one; `b:1-5` is `b` at each of five severities.
 """
 
 import difflib
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +20,7 @@ import numpy as np
 from transforms.degradations import ALIASES, DEGRADATIONS, SEVERITIES, Damaged, Degradation, Value
 
 _DEEPEST = 8
+_MOST = 1000  # recipes of one list
 
 
 class RecipeError(ValueError):
@@ -179,6 +184,61 @@ def parse_recipe(text: str) -> Recipe:
     return Recipe(_parts(text, 0), text)
 
 
+def parse_recipes(text: str) -> tuple[Recipe, ...]:
+    """Read a list of recipes such as `gaussian_noise:1-5, jpeg:quality=30,subsampling=2`.
+
+    A recipe without a range in it is a list of one, and the same as `parse_recipe` reads.
+
+    Raises:
+        RecipeError: as of `parse_recipe`; a range that is none, more recipes than anybody wants, or
+            one of them twice.
+    """
+    recipes: list[Recipe] = []
+    for one in _listed(text):
+        for said in _ranged(one):
+            recipe = parse_recipe(said)
+            if recipe in recipes:
+                raise RecipeError(f"{said} is in the list twice, here as {recipe.canonical}")
+            recipes.append(recipe)
+            if len(recipes) > _MOST:
+                raise RecipeError(f"that is more than {_MOST} recipes: run several jobs")
+    return tuple(recipes)
+
+
+def _listed(text: str) -> list[str]:
+    """Split a list of recipes."""
+    recipes: list[str] = []
+    for piece in _split(text, ","):
+        # `mask:2,shape=rectangles` is one recipe, not two: `key=value` goes on with what is before.
+        if recipes and re.match(r"\s*\w+\s*=", piece):
+            recipes[-1] += f",{piece}"
+        else:
+            recipes.append(piece)
+    return [recipe.strip() for recipe in recipes]
+
+
+def _ranged(text: str) -> Iterator[str]:
+    """Give a recipe at each severity of its ranges; of several, in each combination."""
+    choices = [list(_at_severities(part.strip())) for part in _split(text, "+")]
+    for chosen in itertools.islice(itertools.product(*choices), _MOST + 1):
+        yield "+".join(chosen)
+
+
+def _at_severities(part: str) -> Iterator[str]:
+    found = re.fullmatch(r"([^:()]+):\s*(\d+)\s*-\s*(\d+)\s*(,.*)?", part, re.ASCII | re.DOTALL)
+    if found is None:
+        yield part
+        return
+    name, lowest, highest, rest = found[1], int(found[2]), int(found[3]), found[4] or ""
+    if not SEVERITIES[0] <= lowest <= highest <= SEVERITIES[-1]:
+        raise RecipeError(
+            f"{part}: a range of severities is from {SEVERITIES[0]} to {SEVERITIES[-1]}, lowest "
+            f"first, such as {name}:{SEVERITIES[0]}-{SEVERITIES[-1]}"
+        )
+    for severity in range(lowest, highest + 1):
+        yield f"{name}:{severity}{rest}"
+
+
 def find_degradation(name: str) -> Degradation:
     """Look a degradation up by its name or alias.
 
@@ -229,14 +289,7 @@ def _part(text: str, depth: int) -> Part:
 
 
 def _one_of(text: str, depth: int) -> OneOf:
-    recipes: list[str] = []
-    for piece in _split(text, ","):
-        # `mask:2,shape=rectangles` is one recipe, not two: `key=value` goes on with what is before.
-        if recipes and re.match(r"\s*\w+\s*=", piece):
-            recipes[-1] += f",{piece}"
-        else:
-            recipes.append(piece)
-    return OneOf(tuple(Recipe(_parts(recipe, depth + 1)) for recipe in recipes))
+    return OneOf(tuple(Recipe(_parts(recipe, depth + 1)) for recipe in _listed(text)))
 
 
 def _random(text: str, depth: int) -> RandomSteps:

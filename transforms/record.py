@@ -155,6 +155,8 @@ class Record:
         page: which page of its file it is, from 1; previews and masks are not counted.
         further: records of the file's further pages, while it is one record: see `pages`.
         spent: seconds of work on it so far, where there is a limit to them.
+        model: the name of the model that is applied to it.
+        cell: the name of its cell, of several: see `cells`.
     """
 
     source: Source
@@ -182,6 +184,8 @@ class Record:
     page: int = 1
     further: tuple["Record", ...] = ()
     spent: float = 0.0
+    model: str | None = None
+    cell: str | None = None
 
     @property
     def image(self) -> np.ndarray:
@@ -226,6 +230,8 @@ class Record:
             failure=Failure(stage, type(error).__name__, message),
             page=self.page,
             further=tuple(page.failed(stage, error) for page in self.further),
+            model=self.model,
+            cell=self.cell,
         )
 
 
@@ -284,11 +290,12 @@ class Batch:
     """The unit of work: the records of one spec, read, restored, written and committed as one.
 
     Attributes:
-        id: depends on their keys alone.
+        id: depends on their keys alone; of a cell, on that as well: see `id_in_cell`.
         records: in the order of the spec.
         files: those that were written for several of them.
         started: when the first was read, in seconds since 1970.
         limit: how long each of them may take, if there is a limit.
+        cells: numbers of the cells to take them through, of a job that has several.
     """
 
     id: str
@@ -296,6 +303,7 @@ class Batch:
     files: tuple[SharedFile, ...] = ()
     started: float | None = None
     limit: Limit | None = None
+    cells: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return sum(1 + len(record.further) for record in self.records)
@@ -363,6 +371,11 @@ class Batch:
         return dataclasses.replace(self, records=tuple(records))
 
 
+def id_in_cell(batch: str, cell: int) -> str:
+    """Give the id under which a batch is committed in one of several cells, by their ids."""
+    return f"{batch}-{cell:03}"
+
+
 def _through(
     functions: Mapping[str, Callable[[Record], Record]], record: Record, limit: Limit | None
 ) -> Record:
@@ -402,23 +415,26 @@ class BatchSpec:
         pixels: an estimate of their pixels, for sharing the work out evenly.
         cuts: where one batch ends and the next begins, of a spec that is several batches: what has
             to be read from its beginning, as a compressed shard has, is one worker's.
+        cells: numbers of the cells to take them through, of a job that has several.
     """
 
     sources: tuple[Source, ...]
     pixels: int
     cuts: tuple[int, ...] = ()
+    cells: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """Write the spec as one line, so that no runner has to pickle it."""
         spec = {"sources": self.sources, "pixels": self.pixels, "cuts": self.cuts}
-        return json.dumps(spec, default=_values)
+        return json.dumps(spec | ({"cells": self.cells} if self.cells else {}), default=_values)
 
     @classmethod
     def from_json(cls, text: str) -> "BatchSpec":
         """Read what `to_json` wrote."""
         fields = json.loads(text)
         sources = tuple(map(Source.of, fields["sources"]))
-        return cls(sources, fields["pixels"], tuple(fields["cuts"]))
+        cells = tuple(fields.get("cells", ()))
+        return cls(sources, fields["pixels"], tuple(fields["cuts"]), cells)
 
     def batches(self) -> Iterator[Batch]:
         """Give its batches, with nothing read yet.
@@ -429,7 +445,15 @@ class BatchSpec:
             sources = self.sources[start:stop]
             keys = "\0".join(source.key for source in sources)
             digest = hashlib.sha256(keys.encode("utf-8", "surrogateescape")).hexdigest()
-            yield Batch(digest[:16], tuple(Record(source=source) for source in sources))
+            records = tuple(Record(source=source) for source in sources)
+            yield Batch(digest[:16], records, cells=self.cells)
+
+    def commits(self) -> Iterator[str]:
+        """Give the ids that it is committed under."""
+        for batch in self.batches():
+            yield from (
+                (id_in_cell(batch.id, cell) for cell in self.cells) if self.cells else (batch.id,)
+            )
 
 
 def _values(held: Source | Member) -> list[Any]:

@@ -216,9 +216,15 @@ def _result(image: np.ndarray, output: np.ndarray, contract: Contract) -> np.nda
     return colour.from_unit(colour.with_channels(unit, channels), image.dtype)
 
 
-def restore_batch(batch: Batch, model: LoadedModel, tile: int = DEFAULT_TILE) -> Batch:
-    """Restore every record that has not failed; neighbours in size share a call of the model."""
-    records = list(batch.records)
+def restore_batch(
+    batch: Batch, model: LoadedModel, tile: int = DEFAULT_TILE, name: str | None = None
+) -> Batch:
+    """Restore every record that has not failed; neighbours in size share a call of the model.
+
+    All carry the model's name: the contract's, or another to tell it by.
+    """
+    named = name or model.contract.name
+    records = [record.replace(model=named) for record in batch.records]
     for indices in _stacks(batch):
         restored = _restore([records[index] for index in indices], model, tile, batch.limit)
         for index, record in zip(indices, restored, strict=True):
@@ -296,12 +302,16 @@ class BatchHandler(ModelHandler[Record, Batch, LoadedModel]):
     Args:
         handler: loads the model.
         tile: side of the largest window that the model is run on.
+        name: to tell the model by; None for its contract's.
     """
 
-    def __init__(self, handler: SavedModelHandler, tile: int = DEFAULT_TILE) -> None:
+    def __init__(
+        self, handler: SavedModelHandler, tile: int = DEFAULT_TILE, name: str | None = None
+    ) -> None:
         super().__init__()
         self.handler = handler
         self.tile = tile
+        self.name = name
 
     def load_model(self) -> LoadedModel:
         """Load the SavedModel, once for each worker process."""
@@ -311,7 +321,7 @@ class BatchHandler(ModelHandler[Record, Batch, LoadedModel]):
         self, batch: Batch, model: LoadedModel, inference_args: Mapping[str, Any] | None = None
     ) -> Iterable[Batch]:
         """Restore one batch."""
-        return [restore_batch(batch, model, self.tile)]
+        return [restore_batch(batch, model, self.tile, self.name)]
 
     def should_skip_batching(self) -> bool:
         """Say that the elements are batches already."""
@@ -332,14 +342,18 @@ class Restore(beam.PTransform):
     Args:
         handler: of the SavedModel.
         tile: side in pixels of the largest window that the model is run on.
+        name: to tell the model by; None for its contract's.
     """
 
-    def __init__(self, handler: SavedModelHandler, tile: int = DEFAULT_TILE) -> None:
+    def __init__(
+        self, handler: SavedModelHandler, tile: int = DEFAULT_TILE, name: str | None = None
+    ) -> None:
         super().__init__()
         self.handler = handler
         self.tile = tile
+        self.name = name
 
     def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[Batch]:
         """Chain RunInference, with batching left out."""
-        inference = RunInference(BatchHandler(self.handler, self.tile))
+        inference = RunInference(BatchHandler(self.handler, self.tile, self.name))
         return batches | inference.with_output_types(Batch)

@@ -43,6 +43,7 @@ class Encoding:
         format: a key of `codec.FORMATS`, or None for each master's own.
         quality: of JPEG and lossy WebP, 1-100.
         untouched: whether the masters' bytes are passed on as they are; arrays become PNG.
+        left_out: whether no derivative is encoded or written, nor any mask.
         tool: what they say of how they were made; None to say nothing.
     """
 
@@ -50,6 +51,7 @@ class Encoding:
     quality: int = codec.DEFAULT_QUALITY
     untouched: bool = False
     tool: Tool | None = None
+    left_out: bool = False
 
     def name(self, source: Source) -> str:
         """Give the derivative's path below `images/`: the master's, with a second extension where
@@ -104,6 +106,20 @@ def encode_record(record: Record, encoding: Encoding, signer: Signer | None = No
     written = [_encoded(page, data, digest, name, *_size(page), known, signed) for page in pages]
     further = tuple(page.replace(encoded=None) for page in written[1:])
     return written[0].replace(further=further)
+
+
+def let_go(record: Record) -> Record:
+    """Give a record without what would be written of it."""
+    return record.replace(
+        pixels=None,
+        native=None,
+        alpha=None,
+        reference=None,
+        mask=None,
+        restored=None,
+        fields={},
+        features={},
+    )
 
 
 def holds_pages(record: Record, encoding: Encoding) -> bool:
@@ -393,6 +409,10 @@ class _WriteDoFn(StageDoFn):
         self.signer = None if self.signing is None else Signer(self.signing)
 
     def process(self, batch: Batch) -> Iterable[Batch]:
+        if self.encoding.left_out:
+            yield self.run(batch, {"write": let_go})
+            return
+
         def write(record: Record) -> Record:
             return self.place.one(encode_record(record, self.encoding, self.signer))
 
