@@ -61,6 +61,7 @@ bench: setup ## time degradations, metrics, summaries, the pipeline and shards a
 	-$(BIN)/python benchmarks/sharding.py --large $(PHOTOS)
 	-$(BIN)/python benchmarks/sharding.py --tiny $(PHOTOS)
 	-$(BIN)/python benchmarks/summary.py
+	-$(BIN)/python benchmarks/scoreboard.py
 
 clean: ## remove what the other targets made
 	rm -rf .venv build heliograph-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache

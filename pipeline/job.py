@@ -249,6 +249,7 @@ def _matrix(
 def _matrix_facts(matrix: Matrix, given: Sequence[str], args: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": ",".join(given),
+        "model_sha256": ", ".join(one.given_sha256 for one in matrix.models),
         "models": [
             {
                 "name": one.name,

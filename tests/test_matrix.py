@@ -1,7 +1,9 @@
 """A matrix is the jobs that it is made of, in one: same images, same scores, each decoded once."""
 
+import dataclasses
 import shutil
 
+import bagit
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +14,8 @@ from pipeline.ledger import Ledger
 from pipeline.verify import verify
 from tests.jobs import run
 from transforms import codec
+from transforms.metrics import METRICS
+from transforms.stage import BatchCoder
 
 RECIPES = ("gaussian_noise:2", "gaussian_noise:3", "mask:2,shape=rectangles")
 ALL = "gaussian_noise:2-3, mask:2,shape=rectangles"
@@ -68,14 +72,21 @@ def matrix(masters, models, tmp_path):
 
 
 def test_a_matrix_equals_its_jobs(masters, models, matrix, tmp_path, monkeypatch):
-    decoded = []
-    decode_pages = codec.decode_pages
+    decoded, scored = [], []
+    decode_pages, ssim = codec.decode_pages, METRICS["ssim"]
     monkeypatch.setattr(
         codec, "decode_pages", lambda *a, **k: decoded.append(1) or decode_pages(*a, **k)
     )
+    counted = dataclasses.replace(
+        ssim, function=lambda *a: scored.append(len(a)) or ssim.function(*a)
+    )
+    monkeypatch.setitem(METRICS, "ssim", counted)
+    monkeypatch.setattr(BatchCoder, "encode", lambda *a: pytest.fail("pixels are written down"))
     metrics = ("--metrics", "default,ciede2000")
     out, summary = matrix(*metrics, code=ExitCode.INCOMPLETE)
     assert len(decoded) == 6  # five photographs, and one that is none: not once for each cell
+    # Of six images: doing nothing on each of three recipes, and two models on each.
+    assert scored.count(1) == 6 * 3 + 6 * 3 * 2
     monkeypatch.undo()
     assert summary["planned"] == 7 * 6  # a file of two pages is two images
     assert summary["further_pages"] == 6
@@ -210,6 +221,22 @@ def test_shards_and_their_fields_are_of_one_cell_each(matrix, masters, tmp_path)
     for output in (files_, out):
         passed = run("convert", output, tmp_path / f"{output.name} again").summary
         assert passed["planned"] == passed["restored"] == 30
+
+
+def test_a_bag_holds_all_cells_and_their_scoreboard(masters, models, tmp_path):
+    out = tmp_path / "bag"
+    named = f"{models / 'identity'},{models / 'blur'}"
+    told = ("--model", named, "--recipe", "jpeg:1", "--package", "bagit", "--verify_masters")
+    summary = run("evaluate", masters, out, *told).summary
+    assert summary["masters"]["unchanged"] == 6  # each of them once
+    bag = bagit.Bag(str(out))
+    bag.validate()
+    assert {
+        "data/images/identity/jpeg-1/astronaut.png",
+        "data/images/blur/jpeg-1/astronaut.png",
+        "data/scoreboard.json",
+        "data/scoreboard.md",
+    } <= bag.entries.keys()
 
 
 def test_without_images_there_are_scores(matrix, tmp_path):

@@ -92,7 +92,9 @@ def written(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def model_name(facts: Mapping[str, Any]) -> str | None:
-    """Give the model's name by what the ledger says of the job; None without one."""
+    """Give the model's name, or several, by what the ledger says of the job; None without one."""
+    if "models" in facts:
+        return ", ".join(one["name"] for one in facts["models"])
     return facts.get("contract", {}).get("name")
 
 
