@@ -2,7 +2,8 @@
 
 python -m pipeline.worker FOLDER
 
-FOLDER holds a file of the process's number, which goes when the worker ends by itself.
+FOLDER holds a file of the process's number, which says what it is at, and goes when the worker ends
+by itself.
 """
 
 import os
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 
 from apache_beam.runners.worker import sdk_worker_main
+
+from transforms import deadline
 
 _LOOK_EVERY = 0.5  # seconds
 
@@ -29,8 +32,10 @@ def main() -> None:
     # Ctrl-C goes to all processes of a terminal; workers are to finish what they are at.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    mine = Path(sys.argv[1]) / str(os.getpid())
+    deadline.note_in(mine)
     sdk_worker_main.main(sys.argv[:1])
-    (Path(sys.argv[1]) / str(os.getpid())).unlink(missing_ok=True)  # ended, and was not ended
+    mine.unlink(missing_ok=True)  # ended, and was not ended
 
 
 if __name__ == "__main__":

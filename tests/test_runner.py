@@ -1,16 +1,23 @@
 """The local runner does not wait for workers that are dead."""
 
+import ast
 import os
 import subprocess
 import sys
 
+import pytest
+
+A_JPG = ("a.jpg", "decode")
+
 WATCH = """
 import sys, time
 from pathlib import Path
-from pipeline import runner
+from pipeline import workers
+from pipeline.ledger import Ledger
 
-runner._GRACE = 0.5
-with runner._watched(Path(sys.argv[1]), Path(sys.argv[1], "workers.log")):
+workers._GRACE = workers._UNTIL_TOLD = 0.5
+said = Path(sys.argv[1], "workers.log")
+with workers.watched(Path(sys.argv[1]), lambda error: f"{error} {said.read_text()}", Ledger("out")):
     time.sleep(float(sys.argv[2]))
 """
 
@@ -32,7 +39,7 @@ def test_a_worker_that_was_killed_ends_a_job_that_does_not_notice(tmp_path):
     (tmp_path / "workers.log").write_text("Killed by hand\n")
     done = watch(tmp_path, 50)
     assert done.returncode == 1
-    assert "a worker process was killed" in done.stderr
+    assert "Channel closed" in done.stderr
     assert "Killed by hand" in done.stderr
     assert not tmp_path.exists()
 
@@ -41,3 +48,50 @@ def test_a_worker_that_is_alive_or_has_ended_ends_no_job(tmp_path):
     (tmp_path / str(os.getpid())).touch()
     done = watch(tmp_path, 4)
     assert done.returncode == 0, done.stderr
+
+
+CRASH = """
+import ctypes, json, os, subprocess, sys, threading, time
+from pathlib import Path
+from pipeline import workers
+from pipeline.ledger import Ledger
+
+folder, how = Path(sys.argv[1]), sys.argv[2]
+died = "import ctypes, os, time; time.sleep(0.3); " + {
+    "crashes": "ctypes.string_at(0)", "is killed": "os.kill(os.getpid(), 9)"
+}[how]
+
+def run():  # as Beam's thread that waits for a worker does
+    process = subprocess.Popen([sys.executable, "-c", died])
+    (folder / str(process.pid)).write_text(json.dumps({"stage": "decode", "keys": ["a.jpg"]}))
+    raise RuntimeError(f"Worker subprocess exited with return code {process.wait()}")
+
+ledger = Ledger(str(folder / "out"))
+for _ in range(2):
+    try:
+        with workers.watched(folder, str, ledger):
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+            raise RuntimeError("Channel closed")
+    except RuntimeError:
+        print(sorted((mark.key, mark.stage, mark.alone) for mark in ledger.marks()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "blamed"),
+    [
+        ("crashes", [[(*A_JPG, False)], [(*A_JPG, False), (*A_JPG, True)]]),
+        ("is killed", [[], []]),
+    ],
+)
+def test_who_crashes_twice_over_an_image_blames_it_and_who_is_killed_does_not(
+    tmp_path, how, blamed
+):
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH, str(tmp_path), how], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(map(ast.literal_eval, done.stdout.splitlines())) == blamed

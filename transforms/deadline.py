@@ -6,7 +6,8 @@ windows of the model. A call that comes to no such point in a quarter more canno
 inside the process, so the process is ended: a watchdog marks the image in the output and exits. Its
 batch is not committed; whoever does it next finds the mark, and the image fails there at once. Of
 several that went through the model together nobody knows which it was: they are marked as suspects,
-and each then goes alone.
+and each then goes alone. So is an image that a process crashed over, and if that happens again, it
+fails.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from transforms import storage
 
@@ -31,21 +33,51 @@ class RecordTimeoutError(RuntimeError):
     """An image that took longer than it may, and what to do."""
 
 
+class RecordCrashError(RuntimeError):
+    """An image that brought its process down, twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """That a process was ended over an image.
+    """That a process was ended over an image, or crashed.
 
     Attributes:
         key: of the image.
         stage: in which it was.
-        alone: whether it was alone in it; a suspect otherwise.
-        seconds: the limit that it did not keep.
+        alone: whether it is known to be to blame; a suspect otherwise.
+        seconds: the limit that it did not keep; None where the process crashed.
     """
 
     key: str
     stage: str
     alone: bool
-    seconds: float
+    seconds: float | None
+
+    def __str__(self) -> str:
+        what = (
+            "crashed its worker"
+            if self.seconds is None
+            else f"took longer than {self.seconds:g} s, and its worker was ended"
+        )
+        then = "it fails" if self.alone else "it is tried once more, alone"
+        return f"{self.key} {what} (in {self.stage}): {then}"
+
+    def error(self) -> Exception:
+        """Say it of the image."""
+        if self.seconds is not None:
+            return too_long(self.seconds)
+        return RecordCrashError(
+            "the process that worked on it crashed, and again when it was tried once more: please "
+            "report it with the image; --retry failed to try again"
+        )
+
+
+def too_long(seconds: float) -> RecordTimeoutError:
+    """Say that an image took too long, without how long, which would differ from run to run."""
+    return RecordTimeoutError(
+        f"it took longer than {seconds:g} s: say a longer --record_timeout and --retry failed to "
+        "try again"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +101,8 @@ class Limit:
         known: dict[str, Mark] = {}
         for mark in read_marks(self.folder):
             before = known.get(mark.key)
-            if mark.seconds >= self.seconds and not (before and before.alone):
+            counts = mark.seconds is None or mark.seconds >= self.seconds
+            if counts and not (before and before.alone):
                 known[mark.key] = mark
         return replace(self, marks=known)
 
@@ -86,18 +119,14 @@ class Limit:
             spent: seconds on it so far.
 
         Raises:
-            RecordTimeoutError: it has taken too long, or is marked.
+            RecordTimeoutError: it has taken too long, or did so before.
+            RecordCrashError: it is known to crash the process.
         """
+        if spent > self.seconds:
+            raise too_long(self.seconds)
         mark = self.marks.get(key)
-        if spent > self.seconds or (mark and mark.alone and mark.stage == stage):
-            raise self.error()
-
-    def error(self) -> RecordTimeoutError:
-        """Say it of an image, without the time that it took, which would differ from run to run."""
-        return RecordTimeoutError(
-            f"it took longer than {self.seconds:g} s: say a longer --record_timeout and "
-            "--retry failed to try again"
-        )
+        if mark and mark.alone and mark.stage == stage:
+            raise mark.error()
 
 
 def read_marks(folder: str) -> list[Mark]:
@@ -138,9 +167,11 @@ def working(limit: Limit, stage: str, keys: Sequence[str], spent: float) -> Iter
     work = _Work(limit, stage, keys, spent, time.monotonic())
     before, _mine.work = getattr(_mine, "work", None), work
     _watchdog.watch(work)
+    _note(work)
     try:
         yield
     finally:
+        _note(before)
         _watchdog.forget(work)
         _mine.work = before
 
@@ -153,7 +184,26 @@ def check() -> None:
     """
     work: _Work | None = getattr(_mine, "work", None)
     if work and work.spent + time.monotonic() - work.since > work.limit.seconds:
-        raise work.limit.error()
+        raise too_long(work.limit.seconds)
+
+
+_notes: int | None = None
+
+
+def note_in(path: Path) -> None:
+    """Keep in a file what this process is at, for whoever finds it dead."""
+    global _notes
+    _notes = os.open(path, os.O_WRONLY | os.O_CREAT)
+
+
+def _note(work: _Work | None) -> None:
+    if _notes is None:
+        return
+    said = b""
+    if work is not None:
+        said = json.dumps({"stage": work.stage, "keys": list(work.keys)}).encode()
+    os.ftruncate(_notes, 0)
+    os.pwrite(_notes, said, 0)
 
 
 class _Watchdog:
@@ -204,10 +254,24 @@ def _mark(work: _Work) -> None:
     )
     alone = len(work.keys) == 1
     for key in work.keys:
-        mark = {"key": key, "stage": work.stage, "alone": alone, "seconds": work.limit.seconds}
-        digest = hashlib.sha256(f"{key}\0{alone}".encode("utf-8", "surrogateescape")).hexdigest()
-        path = storage.join(work.limit.folder, f"{digest[:32]}.json")
         try:
-            storage.write(path, json.dumps(mark).encode(), work.limit.scratch)
+            _write(work.limit, Mark(key, work.stage, alone, work.limit.seconds))
         except storage.StorageError as error:
             log.error("%s", error)
+
+
+def suspect(limit: Limit, stage: str, keys: Sequence[str]) -> None:
+    """Mark images over which a process crashed; one that was a suspect before is to blame.
+
+    Raises:
+        StorageError: they cannot be marked.
+    """
+    known = {mark.key for mark in read_marks(limit.folder) if mark.seconds is None}
+    for key in keys:
+        _write(limit, Mark(key, stage, len(keys) == 1 and key in known, None))
+
+
+def _write(limit: Limit, mark: Mark) -> None:
+    digest = hashlib.sha256(f"{mark.key}\0{mark.alone}".encode("utf-8", "surrogateescape"))
+    path = storage.join(limit.folder, f"{digest.hexdigest()[:32]}.json")
+    storage.write(path, json.dumps(asdict(mark)).encode(), limit.scratch)
