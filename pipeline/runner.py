@@ -33,7 +33,7 @@ from pipeline import graph
 from pipeline.job import JobCrashedError, JobError
 from pipeline.ledger import Ledger
 from pipeline.options import Job
-from pipeline.workers import end_workers, watched
+from pipeline.workers import watched
 from transforms import storage
 
 log = logging.getLogger("heliograph")
@@ -106,7 +106,6 @@ def _local_runner(options: PipelineOptions, ledger: Ledger) -> Iterator[FnApiRun
     except Exception as error:
         raise JobCrashedError(obituary(error)) from error
     finally:
-        end_workers(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -32,6 +32,8 @@ _OWN_DOING = frozenset(
     -number
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 )
+# Beam's threads that wait for a worker.
+_WAITING = "run_worker"
 _RETURNED = re.compile(r"exited with return code (-?\d+)")
 
 
@@ -62,6 +64,10 @@ def watched(
         raise
     finally:
         watch.stop()
+        end_workers(folder)
+        for thread in threading.enumerate():
+            if thread.name == _WAITING:
+                thread.join(_UNTIL_TOLD)
         threading.excepthook = before
 
 

@@ -95,7 +95,7 @@ def killed(archive, out, when, rng):
         while os.path.isdir(f"/proc/{worker}") and time.monotonic() < began + 60:
             time.sleep(0.05)
     assert time.monotonic() - began < 60, f"{victim} was killed, and the job hung"
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
     if victim == "worker":
         assert job.returncode in (0, 1), said
         assert job.returncode == 0 or "a worker process was killed" in said
