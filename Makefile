@@ -31,8 +31,9 @@ demo: setup ## damage, restore and score sample photographs; look at heliograph-
 test: setup ## run the tests, a process per core
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
-torture: setup ## the long forms of tests: many kills
-	HELIOGRAPH_KILLS=25 HELIOGRAPH_CRASH_IMAGES=300 $(BIN)/python -m pytest -s tests/test_crash.py
+torture: setup ## the long forms of tests: many kills, and storage that fails
+	HELIOGRAPH_KILLS=25 HELIOGRAPH_CRASH_IMAGES=300 $(BIN)/python -m pytest -s tests/test_crash.py tests/test_deadline.py
+	HELIOGRAPH_FAULT_ROUNDS=5 HELIOGRAPH_FAULT_IMAGES=60 $(BIN)/python -m pytest -s tests/test_faults.py
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

@@ -173,7 +173,7 @@ def _run(ledger: Ledger, job: Job, found: _Found, options: PipelineOptions) -> R
         elif todo.settles:
             settle(ledger, todo.left)
             _drop_strays(ledger, job)
-        if job.retry:
+        if job.retry or replacing:
             ledger.forget_marks()
         facts = _facts(job, todo, options)
         references = ledger.begin(facts, todo.specs, anew=replacing)

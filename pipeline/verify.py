@@ -196,6 +196,8 @@ def _check_batch(ledger: Ledger, listed: Mapping[str, int], deep: bool, path: st
     checked = Checked()
     try:
         record = ledger.record(path)
+    except storage.OutageError:
+        raise
     except (LedgerError, storage.StorageError) as error:
         name = path.removeprefix(ledger.output.rstrip("/") + "/")
         checked.findings.append(Finding(BROKEN, name, (), str(error)))
@@ -263,6 +265,8 @@ def _compared(output: str, expected: Expected, listed: Mapping[str, int]) -> Fin
         return Finding(CHANGED, path, keys, reason)
     try:
         now = digest(storage.join(output, path))
+    except storage.OutageError:
+        raise  # which says nothing of the file
     except OSError as error:
         return Finding(BROKEN, path, keys, str(error))
     if now != Digest(expected.size, expected.sha256):
@@ -275,6 +279,8 @@ def _decoded(output: str, expected: Expected) -> list[Finding]:
     """Decode an image file whose bytes are what was written."""
     try:
         data = storage.read(storage.join(output, expected.path))
+    except storage.OutageError:
+        raise
     except storage.StorageError as error:
         return [Finding(BROKEN, expected.path, expected.keys, str(error))]
     return _broken(data, expected.path, expected.keys)

@@ -3,7 +3,6 @@
 Each has a file named by its number, which goes when it ends by itself, and holds what it is at.
 """
 
-import json
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from pipeline.job import ExitCode
 from pipeline.ledger import Ledger
+from transforms.deadline import noted
 from transforms.storage import StorageError
 
 log = logging.getLogger("heliograph")
@@ -122,15 +122,14 @@ class _Watch:
         if _OWN_DOING.isdisjoint(self._codes):
             return
         for path in self._gone():
-            # Some may be between two images, and what is there of others is not whole.
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                note = json.loads(path.read_text())
-                stage, keys = note["stage"], note["keys"]
-                log.error("a worker crashed in %s over %s", stage, ", ".join(keys))
-                try:
-                    self._ledger.suspect(stage, keys)
-                except StorageError as error:
-                    log.error("%s", error)
+            if (note := noted(path)) is None:
+                continue  # between two images
+            stage, keys = note
+            log.error("a worker crashed in %s over %s", stage, ", ".join(keys))
+            try:
+                self._ledger.suspect(stage, keys)
+            except StorageError as error:
+                log.error("%s", error)
 
 
 def end_workers(folder: Path) -> None:

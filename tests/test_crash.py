@@ -116,6 +116,7 @@ def test_a_job_killed_at_random_moments_ends_as_if_it_had_not_been(archive, tmp_
         while len(victims) < KILLS and last != "nobody":
             before, left = len(committed(out)), KILLS - len(victims)
             last = killed(archive, out, moment(rng, before, len(commits(whole)), left), rng)
+            print(f"{last} after {len(committed(out))} batches", flush=True)
             if last != "nobody":
                 victims.append(last)
             written = committed(out)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import transforms.record
 import transforms.restore
 from models.contract import Contract
 from tests import saved_models
@@ -42,7 +41,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
-        for module in (transforms.record, transforms.restore, deadline):
+        for module in (transforms.restore, deadline):
             clock = SimpleNamespace(monotonic=lambda: self.now, sleep=time.sleep)
             monkeypatch.setattr(module, "time", clock)
 
@@ -93,7 +92,7 @@ def test_a_model_is_broken_off_between_two_windows(tmp_path, clock):
     image = np.zeros((1500, 1500, 3), np.uint8)
     with (
         pytest.raises(RecordTimeoutError),
-        deadline.working(limit(tmp_path), "restore", ("a",), 0.0),
+        deadline.Working(limit(tmp_path), "restore", ("a",), 0.0),
     ):
         restore_images([image], model, Contract(name="slow"), tile=256)
     assert len(calls) == 4  # there are 36 windows, and 0.24 s is too long

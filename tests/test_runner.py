@@ -1,7 +1,7 @@
 """The local runner does not wait for workers that are dead."""
 
 import ast
-import os
+import signal
 import subprocess
 import sys
 
@@ -27,7 +27,7 @@ def watch(folder, seconds):
         [sys.executable, "-c", WATCH, str(folder), str(seconds)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -44,14 +44,25 @@ def test_a_worker_that_was_killed_ends_a_job_that_does_not_notice(tmp_path):
     assert not tmp_path.exists()
 
 
-def test_a_worker_that_is_alive_or_has_ended_ends_no_job(tmp_path):
-    (tmp_path / str(os.getpid())).touch()
-    done = watch(tmp_path, 4)
-    assert done.returncode == 0, done.stderr
+def test_a_worker_that_is_alive_or_has_ended_ends_no_job_and_does_not_outlive_it(tmp_path):
+    with subprocess.Popen(["sleep", "300"]) as alive:
+        (tmp_path / str(alive.pid)).touch()
+        done = watch(tmp_path, 4)
+        assert done.returncode == 0, done.stderr
+        assert alive.wait() == -signal.SIGKILL
+
+
+def test_a_process_of_somebody_else_is_left_alone(tmp_path):
+    # It has the number that a worker once had.
+    with subprocess.Popen(["sleep", "300"], start_new_session=True) as other:
+        (tmp_path / str(other.pid)).touch()
+        assert watch(tmp_path, 0).returncode == 0
+        assert other.poll() is None
+        other.kill()
 
 
 CRASH = """
-import ctypes, json, os, subprocess, sys, threading, time
+import ctypes, os, subprocess, sys, threading, time
 from pathlib import Path
 from pipeline import workers
 from pipeline.ledger import Ledger
@@ -63,7 +74,7 @@ died = "import ctypes, os, time; time.sleep(0.3); " + {
 
 def run():  # as Beam's thread that waits for a worker does
     process = subprocess.Popen([sys.executable, "-c", died])
-    (folder / str(process.pid)).write_text(json.dumps({"stage": "decode", "keys": ["a.jpg"]}))
+    (folder / str(process.pid)).write_bytes(b"00000012decode\\0a.jpg and what was longer")
     raise RuntimeError(f"Worker subprocess exited with return code {process.wait()}")
 
 ledger = Ledger(str(folder / "out"))
