@@ -33,7 +33,7 @@ from pipeline import graph
 from pipeline.job import JobCrashedError, JobError
 from pipeline.ledger import Ledger
 from pipeline.options import Job
-from pipeline.workers import watched
+from pipeline.workers import DIED, watched
 from transforms import storage
 
 log = logging.getLogger("heliograph")
@@ -142,7 +142,7 @@ def _obituary(error: BaseException, said: str) -> str:
     reason = _WHERE.sub("", lines[-1].strip()) if lines else type(error).__name__
     if (ours := _OURS.sub("", reason)) != reason:
         said, reason = "", ours
-    if "Channel closed" in reason:
+    if DIED in reason:
         reason = "a worker process was killed, perhaps for want of memory (see --workers)"
     words = [line for line in said.splitlines() if line and not line.startswith(_CHATTER)]
     last = "\nlast words of the workers:\n" + "\n".join(words[-5:]) if words else ""

@@ -32,6 +32,8 @@ _OWN_DOING = frozenset(
     -number
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 )
+# What Beam says of a worker that is gone.
+DIED = "Channel closed"
 # Beam's threads that wait for a worker.
 _WAITING = "run_worker"
 _RETURNED = re.compile(r"exited with return code (-?\d+)")
@@ -59,8 +61,9 @@ def watched(
     watch.start()
     try:
         yield
-    except Exception:
-        watch.examine()
+    except Exception as error:
+        if DIED in str(error):
+            watch.examine()
         raise
     finally:
         watch.stop()
@@ -98,7 +101,7 @@ class _Watch:
                 self.examine()
                 end_workers(self._folder)
             if time.monotonic() - died > _GRACE:
-                log.error("%s", self._obituary(RuntimeError("Channel closed")))
+                log.error("%s", self._obituary(RuntimeError(DIED)))
                 shutil.rmtree(self._folder, ignore_errors=True)
                 os._exit(ExitCode.CRASHED)
 
