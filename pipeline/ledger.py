@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import posixpath
 import re
 import time
@@ -17,7 +18,7 @@ from apache_beam.metrics import Metrics
 from pipeline.environment import moment, worker
 from pipeline.rows import FAILED, QUARANTINED, RESTORED, SKIPPED, STATUSES, Row, row
 from transforms import storage
-from transforms.deadline import Limit, Mark, read_marks
+from transforms.deadline import Limit, Mark, read_marks, suspect
 from transforms.record import Batch, BatchSpec
 from transforms.scratch import Buffer
 from transforms.stores import File
@@ -75,8 +76,8 @@ class Ledger:
         self._pace = storage.join(output, LEDGER, "pace.json")
         self._packages = storage.join(output, LEDGER, "packages.json")
         self._again = storage.join(output, LEDGER, "again.json")
-        self._slow = storage.join(output, LEDGER, "slow")
         self._remote = storage.join(output, LEDGER, "remote.json")
+        self._marks = storage.join(output, LEDGER, "marks")
         self._scratch = storage.join(output, SCRATCH)
 
     def job(self) -> dict[str, Any] | None:
@@ -219,19 +220,23 @@ class Ledger:
         """Whether they have been asked to."""
         return storage.exists(self._stop)
 
-    def limit(self, seconds: float) -> Limit | None:
-        """Give how long an image may take, with where it is marked if it takes longer; None for 0
-        seconds, which are no limit.
+    def limit(self, seconds: float) -> Limit:
+        """Give how long an image may take, with where it is marked if it takes longer; 0 for as
+        long as it likes.
         """
-        return Limit(seconds, self._slow, self._scratch) if seconds else None
+        return Limit(seconds or math.inf, self._marks, self._scratch)
 
-    def slow(self) -> set[Mark]:
-        """Read the marks of images that a worker was ended over, in batches not yet committed."""
-        return set(read_marks(self._slow))
+    def marks(self) -> set[Mark]:
+        """Read the marks of images that a worker has died over, in batches not yet committed."""
+        return set(read_marks(self._marks))
 
-    def forget_slow(self) -> None:
-        """Drop these marks."""
-        storage.delete_folder(self._slow)
+    def suspect(self, stage: str, keys: Sequence[str]) -> None:
+        """Mark images that a worker was at when it crashed."""
+        suspect(self.limit(0), stage, keys)
+
+    def forget_marks(self) -> None:
+        """Drop all marks."""
+        storage.delete_folder(self._marks)
 
     def spec(self, reference: str) -> str:
         """Read one spec of the plan, as its line of JSON."""

@@ -225,8 +225,8 @@ def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
         elif todo.settles:
             settle(ledger, todo.left)
             _drop_strays(ledger, job)
-        if job.retry:
-            ledger.forget_slow()
+        if job.retry or replacing:
+            ledger.forget_marks()
         facts = _facts(job, todo, options)
         references = ledger.begin(facts, todo.specs, anew=replacing)
         with Progress(ledger, todo.planned), _stopping_at_first_interrupt(ledger):
@@ -247,7 +247,7 @@ def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
             f"{summary['planned']} images were planned but {accounted} are accounted for in "
             f"{job.output}; run the same command again"
         )
-    ledger.forget_slow()
+    ledger.forget_marks()
     return Result(summary, _code(summary, verdict), job.output, verdict)
 
 
@@ -259,26 +259,20 @@ def _execute(
     specs: Sequence[BatchSpec],
     references: Sequence[str],
 ) -> None:
-    """Run the graph to its end, and again without what was done where a worker was ended over an
-    image that took too long; now that it is marked, it fails.
+    """Run the graph to its end, and again without what was done where a worker has died over an
+    image; now that it is marked, it goes alone, or fails.
     """
     while True:
-        before = ledger.slow() if job.record_timeout else set()
+        before = ledger.marks()
         try:
             execute(job, options, references)
             return
         except JobCrashedError:
-            marks = (ledger.slow() if job.record_timeout else set()) - before
+            marks = ledger.marks() - before
             if not marks or ledger.is_stopping:
                 raise
         for mark in sorted(marks, key=lambda mark: mark.key):
-            log.warning(
-                "%s took longer than %g s in %s, and its worker was ended; going on %s",
-                mark.key,
-                mark.seconds,
-                mark.stage,
-                "without it" if mark.alone else "with it alone: it may have been a neighbour",
-            )
+            log.warning("%s; going on", mark)
         done = ledger.has_committed(identity for spec in specs for identity in spec.commits())
         references = ledger.begin(facts, without(specs, done), anew=False)
 

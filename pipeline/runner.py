@@ -5,13 +5,10 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import apache_beam as beam
@@ -33,9 +30,11 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline import flink, graph
-from pipeline.job import ExitCode, JobCrashedError, JobError
+from pipeline.job import JobCrashedError, JobError
+from pipeline.ledger import Ledger
 from pipeline.options import Job
 from pipeline.worker import ONE_THREAD
+from pipeline.workers import DIED, watched
 from transforms import storage
 
 log = logging.getLogger("heliograph")
@@ -52,7 +51,7 @@ def execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> No
     options.view_as(DirectOptions).direct_num_workers = job.workers
     if name == FLINK:
         flink.submit_as(job.output, options)
-    with _started(name, options) as runner:
+    with _started(name, options, Ledger(job.output)) as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)
         graph.build(pipeline, job, references)
         result = pipeline.run()
@@ -81,10 +80,10 @@ def prepare(job: Job, options: PipelineOptions) -> Job:
 
 
 def _started(
-    name: str | None, options: PipelineOptions
+    name: str | None, options: PipelineOptions, ledger: Ledger
 ) -> AbstractContextManager[PipelineRunner | str | None]:
     if name in LOCAL:
-        return _local_runner(options)
+        return _local_runner(options, ledger)
     return flink.started(options) if name == FLINK else _other_runner(name)
 
 
@@ -109,7 +108,7 @@ def _other_runner(name: str) -> Iterator[str]:
 
 
 @contextmanager
-def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
+def _local_runner(options: PipelineOptions, ledger: Ledger) -> Iterator[FnApiRunner]:
     """Give the FnApiRunner with worker processes whose chatter goes to a file until they crash."""
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
@@ -122,83 +121,22 @@ def _local_runner(options: PipelineOptions) -> Iterator[FnApiRunner]:
         f"touch {shlex.quote(str(folder))}/$$; exec {shlex.quote(sys.executable)} -P "
         f"{shlex.quote(_WORKER)} {shlex.quote(str(folder))} 2>>{shlex.quote(str(chatter))}"
     )
+
+    def obituary(error: BaseException) -> str:
+        said = chatter.read_text(errors="replace") if chatter.exists() else ""
+        log.debug("the workers said:\n%s", said)
+        return _obituary(error, said)
+
     try:
-        with _watched(folder, chatter):
+        with watched(folder, obituary, ledger):
             yield FnApiRunner(
                 SubprocessSDKEnvironment.from_command_string(command),
                 provision_info=_provision(options),
             )
     except Exception as error:
-        said = chatter.read_text(errors="replace") if chatter.exists() else ""
-        log.debug("the workers said:\n%s", said)
-        raise JobCrashedError(_obituary(error, said)) from error
+        raise JobCrashedError(obituary(error)) from error
     finally:
-        _end_workers(folder)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-# Seconds that a job has to end by itself once a worker has died and the others were ended.
-_GRACE = 20.0
-
-
-@contextmanager
-def _watched(folder: Path, chatter: Path) -> Iterator[None]:
-    """Once a worker has died, end the others: the runner would wait for them to do all that is
-    theirs, which may be hours. End this process if it does not notice all the same: it waits for
-    ever for one that was killed between two of its calls.
-
-    Args:
-        folder: holds a file for each worker that has not ended by itself, named by its number.
-        chatter: what they have said.
-    """
-    ended = threading.Event()
-
-    def watch() -> None:
-        died = None
-        while not ended.wait(1.0):
-            if not any(_is_gone(path) for path in folder.glob("[0-9]*")):
-                continue
-            if died is None:
-                died = time.monotonic()
-                _end_workers(folder)
-            if time.monotonic() - died > _GRACE:
-                said = chatter.read_text(errors="replace") if chatter.exists() else ""
-                log.error("%s", _obituary(RuntimeError("Channel closed"), said))
-                shutil.rmtree(folder, ignore_errors=True)
-                os._exit(ExitCode.CRASHED)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    # Beam's threads that speak with a worker would print a traceback each of its death.
-    before, threading.excepthook = threading.excepthook, _note
-    try:
-        yield
-    finally:
-        threading.excepthook = before
-        ended.set()
-        thread.join()
-
-
-def _note(told: threading.ExceptHookArgs) -> None:
-    name = told.thread.name if told.thread else "a thread"
-    log.debug("%s ended with %s", name, told.exc_value, exc_info=told.exc_value)
-
-
-def _end_workers(folder: Path) -> None:
-    """Kill what workers there are. What they were at is not committed, and is done again."""
-    for path in folder.glob("[0-9]*"):
-        pid = int(path.name)
-        with suppress(ProcessLookupError):
-            if os.getpgid(pid) == os.getpgrp():  # not somebody else's that has its number now
-                os.kill(pid, signal.SIGKILL)
-
-
-def _is_gone(path: Path) -> bool:
-    try:
-        os.kill(int(path.name), 0)
-    except ProcessLookupError:
-        return path.exists()
-    return False
 
 
 # Beam's options that storage goes by.
@@ -234,7 +172,7 @@ def _obituary(error: BaseException, said: str) -> str:
     reason = _WHERE.sub("", lines[-1].strip()) if lines else type(error).__name__
     if (ours := _OURS.sub("", reason)) != reason:
         said, reason = "", ours
-    if "Channel closed" in reason:
+    if DIED in reason:
         reason = "a worker process was killed, perhaps for want of memory (see --workers)"
     words = [line for line in said.splitlines() if line and not line.startswith(_CHATTER)]
     last = "\nlast words of the workers:\n" + "\n".join(words[-5:]) if words else ""

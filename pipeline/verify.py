@@ -217,6 +217,8 @@ def _check_batch(ledger: Ledger, listed: Mapping[str, int], deep: bool, path: st
     """Hold the files of one commit record to it, if it is one."""
     try:
         record = ledger.record(path)
+    except storage.OutageError:
+        raise
     except (LedgerError, storage.StorageError) as error:
         name = path.removeprefix(ledger.output.rstrip("/") + "/")
         return Checked(findings=[Finding(BROKEN, name, (), str(error))])
@@ -302,6 +304,8 @@ def _compared(output: str, expected: Expected, listed: Mapping[str, int]) -> Fin
         return Finding(CHANGED, path, keys, reason)
     try:
         now = digest(storage.join(output, path))
+    except storage.OutageError:
+        raise  # which says nothing of the file
     except OSError as error:
         return Finding(BROKEN, path, keys, str(error))
     if now != Digest(expected.size, expected.sha256):
@@ -314,6 +318,8 @@ def _decoded(output: str, expected: Expected) -> list[Finding]:
     """Decode an image file whose bytes are what was written."""
     try:
         data = storage.read(storage.join(output, expected.path))
+    except storage.OutageError:
+        raise
     except storage.StorageError as error:
         return [Finding(BROKEN, expected.path, expected.keys, str(error))]
     return _broken(data, expected.path, expected.keys)

@@ -2,7 +2,8 @@
 
 python -P pipeline/worker.py FOLDER
 
-FOLDER holds a file of the process's number, which goes when the worker ends by itself.
+FOLDER holds a file of the process's number, which says what it is at, and goes when the worker ends
+by itself.
 """
 
 import os
@@ -47,8 +48,12 @@ def main() -> None:
     # Ctrl-C goes to all processes of a terminal; workers are to finish what they are at.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
+    from transforms import deadline
+
+    mine = Path(sys.argv[1]) / str(os.getpid())
+    deadline.note_in(mine)
     sdk_worker_main.main(sys.argv[:1])
-    (Path(sys.argv[1]) / str(os.getpid())).unlink(missing_ok=True)  # ended, and was not ended
+    mine.unlink(missing_ok=True)  # ended, and was not ended
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def killed(archive, out, when, rng):
         while os.path.isdir(f"/proc/{worker}") and time.monotonic() < began + 60:
             time.sleep(0.05)
     assert time.monotonic() - began < 60, f"{victim} was killed, and the job hung"
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
     if victim == "worker":
         assert job.returncode in (0, 1), said
         assert job.returncode == 0 or "a worker process was killed" in said
@@ -116,6 +116,7 @@ def test_a_job_killed_at_random_moments_ends_as_if_it_had_not_been(archive, tmp_
         while len(victims) < KILLS and last != "nobody":
             before, left = len(committed(out)), KILLS - len(victims)
             last = killed(archive, out, moment(rng, before, len(commits(whole)), left), rng)
+            print(f"{last} after {len(committed(out))} batches", flush=True)
             if last != "nobody":
                 victims.append(last)
             written = committed(out)

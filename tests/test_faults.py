@@ -221,6 +221,19 @@ def test_a_name_that_the_disk_cannot_hold_is_the_images_own_fault(archive, tmp_p
     assert statuses(out) == {"short.png": "restored", "x" * 249 + ".png": "failed"}
 
 
+def test_a_pipe_among_the_masters_is_never_opened(tmp_path):
+    masters = tmp_path / "masters"
+    masters.mkdir()
+    (masters / "a.png").write_bytes(encoded(1, "PNG"))
+    for name in ("pipe.png", "pipe.tar"):
+        os.mkfifo(masters / name)  # to read it would wait for ever
+    out = tmp_path / "out"
+    run("degrade", masters, out, *JOB, code=3)
+    assert Counter(statuses(out).values()) == {"restored": 1, "failed": 2}
+    lines = map(json.loads, (out / "failures.jsonl").read_text().splitlines())
+    assert all("is not a regular file" in line["message"] for line in lines)
+
+
 # -- The same with worker processes, and a real disk: `make torture`
 
 

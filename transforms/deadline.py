@@ -6,18 +6,20 @@ windows of the model. A call that comes to no such point in a quarter more canno
 inside the process, so the process is ended: a watchdog marks the image in the output and exits. Its
 batch is not committed; whoever does it next finds the mark, and the image fails there at once. Of
 several that went through the model together nobody knows which it was: they are marked as suspects,
-and each then goes alone.
+and each then goes alone. So is an image that a process crashed over, and if that happens again, it
+fails.
 """
 
 import hashlib
 import json
 import logging
+import mmap
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from transforms import storage
 
@@ -31,21 +33,51 @@ class RecordTimeoutError(RuntimeError):
     """An image that took longer than it may, and what to do."""
 
 
+class RecordCrashError(RuntimeError):
+    """An image that brought its process down, twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """That a process was ended over an image.
+    """That a process was ended over an image, or crashed.
 
     Attributes:
         key: of the image.
         stage: in which it was.
-        alone: whether it was alone in it; a suspect otherwise.
-        seconds: the limit that it did not keep.
+        alone: whether it is known to be to blame; a suspect otherwise.
+        seconds: the limit that it did not keep; None where the process crashed.
     """
 
     key: str
     stage: str
     alone: bool
-    seconds: float
+    seconds: float | None
+
+    def __str__(self) -> str:
+        what = (
+            "crashed its worker"
+            if self.seconds is None
+            else f"took longer than {self.seconds:g} s, and its worker was ended"
+        )
+        then = "it fails" if self.alone else "it is tried once more, alone"
+        return f"{self.key} {what} (in {self.stage}): {then}"
+
+    def error(self) -> Exception:
+        """Say it of the image."""
+        if self.seconds is not None:
+            return too_long(self.seconds)
+        return RecordCrashError(
+            "the process that worked on it crashed, and again when it was tried once more: please "
+            "report it with the image; --retry failed to try again"
+        )
+
+
+def too_long(seconds: float) -> RecordTimeoutError:
+    """Say that an image took too long, without how long, which would differ from run to run."""
+    return RecordTimeoutError(
+        f"it took longer than {seconds:g} s: say a longer --record_timeout and --retry failed to "
+        "try again"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +101,8 @@ class Limit:
         known: dict[str, Mark] = {}
         for mark in read_marks(self.folder):
             before = known.get(mark.key)
-            if mark.seconds >= self.seconds and not (before and before.alone):
+            counts = mark.seconds is None or mark.seconds >= self.seconds
+            if counts and not (before and before.alone):
                 known[mark.key] = mark
         return replace(self, marks=known)
 
@@ -86,18 +119,14 @@ class Limit:
             spent: seconds on it so far.
 
         Raises:
-            RecordTimeoutError: it has taken too long, or is marked.
+            RecordTimeoutError: it has taken too long, or did so before.
+            RecordCrashError: it is known to crash the process.
         """
+        if spent > self.seconds:
+            raise too_long(self.seconds)
         mark = self.marks.get(key)
-        if spent > self.seconds or (mark and mark.alone and mark.stage == stage):
-            raise self.error()
-
-    def error(self) -> RecordTimeoutError:
-        """Say it of an image, without the time that it took, which would differ from run to run."""
-        return RecordTimeoutError(
-            f"it took longer than {self.seconds:g} s: say a longer --record_timeout and "
-            "--retry failed to try again"
-        )
+        if mark and mark.alone and mark.stage == stage:
+            raise mark.error()
 
 
 def read_marks(folder: str) -> list[Mark]:
@@ -111,23 +140,10 @@ def read_marks(folder: str) -> list[Mark]:
     return found
 
 
-@dataclass(eq=False, slots=True)
-class _Work:
-    """What a thread is at: images in a stage, since when, and how much time they had had before."""
-
-    limit: Limit
-    stage: str
-    keys: Sequence[str]
-    spent: float
-    since: float
-
-
-_mine = threading.local()
-
-
-@contextmanager
-def working(limit: Limit, stage: str, keys: Sequence[str], spent: float) -> Iterator[None]:
+class Working:
     """Hold work on images to a limit while the block runs.
+
+    It costs a few microseconds: small images take no more than some hundred in all.
 
     Args:
         limit: to hold it to.
@@ -135,14 +151,34 @@ def working(limit: Limit, stage: str, keys: Sequence[str], spent: float) -> Iter
         keys: of the images, which are worked on together.
         spent: seconds on any of them so far, at the most.
     """
-    work = _Work(limit, stage, keys, spent, time.monotonic())
-    before, _mine.work = getattr(_mine, "work", None), work
-    _watchdog.watch(work)
-    try:
-        yield
-    finally:
-        _watchdog.forget(work)
-        _mine.work = before
+
+    __slots__ = ("before", "keys", "limit", "since", "spent", "stage")
+
+    def __init__(self, limit: Limit, stage: str, keys: Sequence[str], spent: float) -> None:
+        self.limit, self.stage, self.keys, self.spent = limit, stage, keys, spent
+        self.since = time.monotonic()
+        self.before: Working | None = None
+
+    def __enter__(self) -> "Working":
+        thread = threading.get_ident()
+        self.before = _works.get(thread)
+        _works[thread] = self
+        _watchdog.start()
+        _note(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _note(self.before)
+        _works[threading.get_ident()] = self.before
+
+    @property
+    def seconds(self) -> float:
+        """What the images have taken so far, with what was spent before."""
+        return self.spent + time.monotonic() - self.since
+
+
+# What each thread is at. A dictionary is changed and copied in one go each.
+_works: dict[int, Working | None] = {}
 
 
 def check() -> None:
@@ -151,36 +187,61 @@ def check() -> None:
     Raises:
         RecordTimeoutError: it has.
     """
-    work: _Work | None = getattr(_mine, "work", None)
-    if work and work.spent + time.monotonic() - work.since > work.limit.seconds:
-        raise work.limit.error()
+    work = _works.get(threading.get_ident())
+    if work and work.seconds > work.limit.seconds:
+        raise too_long(work.limit.seconds)
+
+
+# Mapped: to write to it is no call of the system, and what was written outlives the process. It is
+# the length of what follows in decimal digits, the stage, and the keys, with NUL between them.
+_notes: mmap.mmap | None = None
+_LENGTH = 8
+_ROOM = 1 << 16
+
+
+def note_in(path: Path) -> None:
+    """Keep in a file what this process is at, for whoever finds it dead."""
+    global _notes
+    with path.open("w+b") as file:
+        file.truncate(_ROOM)
+        _notes = mmap.mmap(file.fileno(), _ROOM)
+    _note(None)
+
+
+def noted(path: Path) -> tuple[str, list[str]] | None:
+    """Read the stage and the images that a process was at; None where it was at none."""
+    data = path.read_bytes()
+    length = int(data[:_LENGTH] or b"0")
+    stage, *keys = data[_LENGTH : _LENGTH + length].decode("utf-8", "surrogateescape").split("\0")
+    return (stage, keys) if stage else None
+
+
+def _note(work: Working | None) -> None:
+    if _notes is None:
+        return
+    _notes[:_LENGTH] = b"0" * _LENGTH
+    if work is not None:
+        said = "\0".join((work.stage, *work.keys)).encode("utf-8", "surrogateescape")
+        if len(said) <= _ROOM - _LENGTH:
+            _notes[_LENGTH : _LENGTH + len(said)] = said
+            _notes[:_LENGTH] = b"%08d" % len(said)
 
 
 class _Watchdog:
     """Ends the process if a thread stays at something for too long."""
 
     def __init__(self) -> None:
-        self._works: set[_Work] = set()
-        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def watch(self, work: _Work) -> None:
-        with self._lock:
-            self._works.add(work)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._look, daemon=True)
-                self._thread.start()
-
-    def forget(self, work: _Work) -> None:
-        with self._lock:
-            self._works.discard(work)
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._look, daemon=True)
+            self._thread.start()
 
     def _look(self) -> None:
         while True:
             time.sleep(_LOOK_EVERY)
-            now = time.monotonic()
-            with self._lock:
-                late = [work for work in self._works if _is_late(work, now)]
+            late = [work for work in _works.copy().values() if work and _is_late(work)]
             if late:
                 for work in late:
                     _mark(work)
@@ -190,12 +251,12 @@ class _Watchdog:
 _watchdog = _Watchdog()
 
 
-def _is_late(work: _Work, now: float) -> bool:
+def _is_late(work: Working) -> bool:
     seconds = work.limit.seconds
-    return work.spent + now - work.since > seconds + max(_MORE * seconds, _AT_LEAST)
+    return work.seconds > seconds + max(_MORE * seconds, _AT_LEAST)
 
 
-def _mark(work: _Work) -> None:
+def _mark(work: Working) -> None:
     log.error(
         "%s took longer than %g s in %s: the process that worked on it is ended",
         ", ".join(work.keys),
@@ -204,10 +265,24 @@ def _mark(work: _Work) -> None:
     )
     alone = len(work.keys) == 1
     for key in work.keys:
-        mark = {"key": key, "stage": work.stage, "alone": alone, "seconds": work.limit.seconds}
-        digest = hashlib.sha256(f"{key}\0{alone}".encode("utf-8", "surrogateescape")).hexdigest()
-        path = storage.join(work.limit.folder, f"{digest[:32]}.json")
         try:
-            storage.write(path, json.dumps(mark).encode(), work.limit.scratch)
+            _write(work.limit, Mark(key, work.stage, alone, work.limit.seconds))
         except storage.StorageError as error:
             log.error("%s", error)
+
+
+def suspect(limit: Limit, stage: str, keys: Sequence[str]) -> None:
+    """Mark images over which a process crashed; one that was a suspect before is to blame.
+
+    Raises:
+        StorageError: they cannot be marked.
+    """
+    known = {mark.key for mark in read_marks(limit.folder) if mark.seconds is None}
+    for key in keys:
+        _write(limit, Mark(key, stage, len(keys) == 1 and key in known, None))
+
+
+def _write(limit: Limit, mark: Mark) -> None:
+    digest = hashlib.sha256(f"{mark.key}\0{mark.alone}".encode("utf-8", "surrogateescape"))
+    path = storage.join(limit.folder, f"{digest.hexdigest()[:32]}.json")
+    storage.write(path, json.dumps(asdict(mark)).encode(), limit.scratch)

@@ -4,14 +4,13 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transforms.deadline import Limit, working
+from transforms.deadline import Limit, Working
 from transforms.faults import outage_of
 from transforms.names import safe_path
 
@@ -394,10 +393,11 @@ def _timed(
     stage: str, function: Callable[[Record], Record], record: Record, limit: Limit
 ) -> Record:
     limit.check(record.key, stage, record.spent)
-    started = time.monotonic()
-    with working(limit, stage, (record.key,), record.spent):
+    with Working(limit, stage, (record.key,), record.spent) as work:
         done = function(record)
-    return done.replace(spent=record.spent + time.monotonic() - started)
+    # A copy is not worth what is nothing beside the limit.
+    seconds = work.seconds
+    return done.replace(spent=seconds) if seconds - done.spent > limit.seconds / 1000 else done
 
 
 def _raise_outage(error: Exception) -> None:

@@ -261,13 +261,13 @@ def _restore(
     ]
 
 
-def _within(limit: Limit | None, records: list[Record]) -> AbstractContextManager[None]:
+def _within(limit: Limit | None, records: list[Record]) -> AbstractContextManager[object]:
     if limit is None:
         return nullcontext()
     for record in records:
         limit.check(record.key, "restore", record.spent)
     spent = max(record.spent for record in records)
-    return deadline.working(limit, "restore", [record.key for record in records], spent)
+    return deadline.Working(limit, "restore", [record.key for record in records], spent)
 
 
 def _mask(record: Record) -> np.ndarray:
