@@ -69,6 +69,7 @@ def make_job(args: argparse.Namespace) -> Job:
     Raises:
         JobError: an unknown model, recipe or option value, or an output that would touch masters.
     """
+    _refuse_credentials(args)
     try:
         recipe = parse_recipe(args.recipe) if getattr(args, "recipe", None) else None
         model = getattr(args, "model", None)
@@ -167,6 +168,34 @@ def make_job(args: argparse.Namespace) -> Job:
         digest=_digest(facts),
         facts=facts,
     )
+
+
+# What may name a place in an object store.
+_PLACES = ("output", "model", "masks", "contract", "lpips")
+_SIGNED = ("sig", "signature", "token", "key", "credential", "password", "secret")
+
+
+def _refuse_credentials(args: argparse.Namespace) -> None:
+    """Refuse addresses with a user, a password or a signature in them: a ledger tells addresses.
+
+    Raises:
+        JobError: there is one; it is not told.
+    """
+    places = {"an ARCHIVE": args.archive, "--sign": getattr(args, "sign", None) or ()}
+    places |= {f"--{name}": [getattr(args, name, None)] for name in _PLACES}
+    for where, paths in places.items():
+        for path in paths:
+            if path is None or storage.is_local(path):
+                continue
+            rest = path.partition("://")[2]
+            user = "@" in rest.partition("/")[0]
+            query = rest.partition("?")[2].lower()
+            if user or any(word in query for word in _SIGNED):
+                raise JobError(
+                    f"the address of {where.replace('--output', 'OUTPUT')} holds credentials, "
+                    "which a ledger would keep: give them in the environment, or by options of "
+                    "the store (see docs/storage.md)"
+                )
 
 
 def _packaging(args: argparse.Namespace, container: str | None) -> packages.Packaging:
