@@ -74,6 +74,7 @@ def make_job(args: argparse.Namespace) -> Job:
     Raises:
         JobError: an unknown model, recipe or option value, or an output that would touch masters.
     """
+    _refuse_credentials(args)
     try:
         recipes = parse_recipes(args.recipe) if getattr(args, "recipe", None) else ()
         models = split_models(args.model) if getattr(args, "model", None) else []
@@ -262,6 +263,34 @@ def _matrix_facts(matrix: Matrix, given: Sequence[str], args: argparse.Namespace
         "tile": args.tile,
         "cells": [dataclasses.asdict(cell) for cell in matrix.cells],
     }
+
+
+# What may name a place in an object store.
+_PLACES = ("output", "model", "masks", "contract", "lpips", "baseline", "gate")
+_SIGNED = ("sig", "signature", "token", "key", "credential", "password", "secret")
+
+
+def _refuse_credentials(args: argparse.Namespace) -> None:
+    """Refuse addresses with a user, a password or a signature in them: a ledger tells addresses.
+
+    Raises:
+        JobError: there is one; it is not told.
+    """
+    places = {"an ARCHIVE": args.archive, "--sign": getattr(args, "sign", None) or ()}
+    places |= {f"--{name}": [getattr(args, name, None)] for name in _PLACES}
+    for where, paths in places.items():
+        for path in paths:
+            if path is None or storage.is_local(path):
+                continue
+            rest = path.partition("://")[2]
+            user = "@" in rest.partition("/")[0]
+            query = rest.partition("?")[2].lower()
+            if user or any(word in query for word in _SIGNED):
+                raise JobError(
+                    f"the address of {where.replace('--output', 'OUTPUT')} holds credentials, "
+                    "which a ledger would keep: give them in the environment, or by options of "
+                    "the store (see docs/storage.md)"
+                )
 
 
 def _packaging(args: argparse.Namespace, container: str | None) -> packages.Packaging:

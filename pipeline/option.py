@@ -83,7 +83,8 @@ def some_of(*choices: str):
 def web_address(text: str) -> str:
     """Parse an address that others can be made of by adding to it; without a slash at its end."""
     parts = urllib.parse.urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+    beside = parts.query or parts.fragment or "@" in parts.netloc  # with a password, perhaps
+    if parts.scheme not in ("http", "https") or not parts.netloc or beside:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not an address such as https://archive.example/restored"
         )

@@ -46,6 +46,7 @@ def use_image(data):
         assert page.pixels.dtype in ("uint8", "uint16")
         assert page.alpha is None or page.alpha.shape == (height, width)
         form, samples = page.form, page.pixels
+        json.dumps([form.dpi, form.mode, form.bits, page.warnings], allow_nan=False)
         told = metadata.recorded(form.metadata, Provenance(_TOOL, Origin("key", "0" * 64), "PNG"))
         for name in (None, "PNG", "TIFF", "JPEG"):
             with contextlib.suppress(codec.CodecError):
@@ -68,8 +69,9 @@ def use_container(path):
     found = {"members": 0, "decoded": 0, "refused": 0}
     try:
         listed = []
-        for member, _ in shards.members(path, known):
+        for member, size in shards.members(path, known):
             listed.append(member)
+            assert 0 <= size < 1 << 63 and 0 <= member.beside < 1 << 63, "more than a table holds"
             assert len(listed) <= MOST_MEMBERS, "a small file is listed as very many images"
     except ShardError as error:
         assert str(error), "without a reason"

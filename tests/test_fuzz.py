@@ -146,7 +146,7 @@ def accounted(output, cases, done):
     assert all(line.startswith(("heliograph: ", "  ")) for line in done.stderr.splitlines())
 
 
-_EXPECTED = {"CodecError", "ShardError", "StorageError", "StreamError", "PageError"}
+_EXPECTED = {"BoundsError", "CodecError", "ShardError", "StorageError", "StreamError", "PageError"}
 _CONTROL = {
     *range(10),
     *range(11, 32),

@@ -34,7 +34,8 @@ def read_record(record: Record, shard: OpenShard, bounds: Bounds = USUAL_BOUNDS)
         ShardError: it cannot be had from its shard.
     """
     source = record.source
-    check_bytes(source.size, bounds)
+    if source.member is None or not source.member.trouble:
+        check_bytes(source.size, bounds)
     if source.member is None:
         beside = shard.row(*source.table) if source.table else {}
         content = Content(encoded=_file(source), fields=beside)

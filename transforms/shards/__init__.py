@@ -46,6 +46,7 @@ USUAL_COLUMNS = Columns()
 FORMATS = formats(USUAL_COLUMNS)
 
 _HEAD = 512
+_MOST_BYTES = (1 << 63) - 1  # that a table holds; a header may claim more
 
 
 def shard_kind(path: str) -> str | None:
@@ -195,7 +196,7 @@ def members(
                         trouble,
                         entry.beside,
                     ),
-                    entry.size,
+                    min(entry.size, _MOST_BYTES),
                 )
     except ShardError as error:
         yield Member(known.name, None, "*", (), trouble=str(error), is_none=True), 0

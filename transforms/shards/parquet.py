@@ -35,6 +35,9 @@ _BYTES = 16 << 20
 _ROWS = 1024
 _BUFFER = 256 << 10
 
+# A page is unpacked whole, some times over, and pyarrow cannot be told how much memory to take.
+_LARGE, _MOST_TIMES = 256 << 20, 100
+
 # Where several columns could hold the image, and where no column is said to hold its name.
 _IMAGES = ("image", "img", "jpg", "png", "bytes")
 _NAMES = ("filename", "file_name", "path", "key", "__key__", "id")
@@ -296,7 +299,13 @@ class _Shard:
         ):
             raise ShardError("the footer of the Parquet file is damaged: its row groups differ")
         self._image_chunk = paths[0].index(of_image) if paths else 0
-        chunks = (chunk for group in self._groups for chunk in group.chunks)
+        chunks = [chunk for group in self._groups for chunk in group.chunks]
+        for chunk in chunks:
+            if chunk.size > _LARGE and chunk.size > _MOST_TIMES * chunk.stored:
+                raise ShardError(
+                    f"a Parquet file whose column {chunk.path[0]} unpacks from {chunk.stored:,} "
+                    f"bytes to {chunk.size:,}, as no column of images does"
+                )
         if locked := {chunk.path[0] for chunk in chunks if chunk.encrypted}:
             raise ShardError(
                 f"a Parquet file with encrypted columns ({', '.join(sorted(locked))}): write it "

@@ -21,6 +21,7 @@ class Chunk:
     Attributes:
         path: names of the column, and of what it is in the column.
         size: bytes, uncompressed.
+        stored: bytes, as they are in the file.
         dictionary: bytes of its dictionary as it is stored.
         nulls: how many values are null, as far as that is told.
         encrypted: whether it takes a key to read.
@@ -28,6 +29,7 @@ class Chunk:
 
     path: tuple[str, ...]
     size: int
+    stored: int
     dictionary: int
     nulls: int
     encrypted: bool
@@ -61,6 +63,7 @@ def _chunk(column: dict[int, Any]) -> Chunk:
     return Chunk(
         path=tuple(part.decode("utf-8", "surrogateescape") for part in about.get(3, ())),
         size=_number(about, 6),
+        stored=_number(about, 7),
         dictionary=max(0, _number(about, 9) - _number(about, 11)) if 11 in about else 0,
         nulls=_number(about.get(12, {}), 3),
         encrypted=8 in column,
