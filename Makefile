@@ -54,6 +54,8 @@ bench: setup ## time degradations, metrics, the pipeline and shards against plai
 	-$(BIN)/python benchmarks/reading.py $(PHOTOS)
 	-$(BIN)/python benchmarks/sharding.py --large $(PHOTOS)
 	-$(BIN)/python benchmarks/sharding.py --tiny $(PHOTOS)
+	-$(BIN)/python benchmarks/resume.py
+	-$(BIN)/python benchmarks/resume.py --shards
 
 clean: ## remove what the other targets made
 	rm -rf .venv build heliograph-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache
