@@ -31,8 +31,9 @@ demo: setup ## damage, restore and score sample photographs; look at heliograph-
 test: setup ## run the tests, a process per core
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
-torture: setup ## the long forms of tests: many kills
+torture: setup ## the long forms of tests: many kills, much damage
 	HELIOGRAPH_KILLS=25 HELIOGRAPH_CRASH_IMAGES=300 $(BIN)/python -m pytest -s tests/test_crash.py
+	HELIOGRAPH_REPAIRS=100 $(BIN)/python -m pytest -s tests/test_repair.py
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .
