@@ -32,10 +32,11 @@ demo: setup ## damage, restore and score sample photographs; look at heliograph-
 test: setup ## run the tests, a process per core
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
-torture: setup ## the long forms of tests: many kills, storage that fails, many mutations of files
+torture: setup ## the long forms of tests: many kills, storage that fails, many mutations of files, much damage
 	HELIOGRAPH_KILLS=25 HELIOGRAPH_CRASH_IMAGES=300 $(BIN)/python -m pytest -s tests/test_crash.py tests/test_deadline.py
 	HELIOGRAPH_FAULT_ROUNDS=5 HELIOGRAPH_FAULT_IMAGES=60 $(BIN)/python -m pytest -s tests/test_faults.py
 	HELIOGRAPH_MUTATIONS=10000 $(BIN)/python -m pytest -s tests/test_fuzz.py
+	HELIOGRAPH_REPAIRS=100 $(BIN)/python -m pytest -s tests/test_repair.py
 	HELIOGRAPH_LOCK_ROUNDS=20 $(BIN)/python -m pytest tests/test_two_jobs.py
 
 flink-test: setup ## whole jobs on a Flink cluster on this machine, processes of it killed; needs Java, and Maven once
@@ -64,6 +65,8 @@ bench: setup ## time degradations, metrics, summaries, the pipeline and shards a
 	-$(BIN)/python benchmarks/sharding.py --tiny $(PHOTOS)
 	-$(BIN)/python benchmarks/summary.py
 	-$(BIN)/python benchmarks/scoreboard.py
+	-$(BIN)/python benchmarks/resume.py
+	-$(BIN)/python benchmarks/resume.py --shards
 
 clean: ## remove what the other targets made
 	rm -rf .venv build heliograph-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache

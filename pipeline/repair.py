@@ -159,6 +159,7 @@ class _Repair:
         self.ledger = Ledger(results)
         self.mended: list[Mended] = []
         self.aside: str | None = None
+        self.dropped: set[str] = set()  # files of what is to be made again
         self.reopened = False  # whether the next run is to look at every row
 
     def run(self, threads: int) -> dict[str, Any]:
@@ -345,16 +346,20 @@ class _Repair:
             kept = [row for row in numbered(record) if master(row) not in masters]
             self._do(partial(self.ledger.rewrite, record, kept))
             one.masters = [key for key in one.masters if key not in masters]
-            one.files = {file.path for file in expected_of({**record, "rows": kept})}
-            if not kept:  # no commit record is left, and no file of several
-                one.files = set()
+            # Where no row is kept, no commit record is, nor a file of several images.
+            files = expected_of({**record, "rows": kept}) if kept else ()
+            before, one.files = one.files, {file.path for file in files}
+            self.dropped |= before - one.files
         return again
 
     def _clear_strays(self, listed: Mapping[str, int], looked: Iterable[_Looked]) -> None:
         known = {path for one in looked for path in one.files}
         damaged = {one.path for one in self.mended if one.keys}
         for path in sorted(listed.keys() - known):
-            reason = "it is not what was written" if path in damaged else _UNKNOWN
+            if path in damaged:
+                reason = "it is not what was written"
+            else:
+                reason = "its image is made again" if path in self.dropped else _UNKNOWN
             self._note(path, reason, self._put_aside(path))
 
     def _write_ledger(self, job: Mapping[str, Any], again: dict[str, list[str]]) -> None:

@@ -305,10 +305,9 @@ def numbered(record: dict[str, Any]) -> list[Row]:
     """
     if not any(path.startswith(f"{FIELDS}/") for path in record["files"]):
         return record["rows"]
-    places = {row["key"]: place for place, row in enumerate(derivatives(record["rows"]))}
+    places = {id(row): place for place, row in enumerate(derivatives(record["rows"]))}
     return [
-        {FIELDS_ROW: places[row["key"]], **row} if row["key"] in places else row
-        for row in record["rows"]
+        {FIELDS_ROW: places[id(row)], **row} if id(row) in places else row for row in record["rows"]
     ]
 
 

@@ -27,6 +27,8 @@ from PIL import Image
 from models.saved_model import digest
 from pipeline.job import JobCrashedError
 from pipeline.lock import Lock, LockedError
+from pipeline.repair import repair
+from pipeline.verify import verify_all
 from tests.jobs import run
 from tests.object_stores import CLOSE, PASS, Proxy, gcs_server, hdfs_server, s3_server
 from tests.photographs import saved, small
@@ -588,6 +590,33 @@ def test_a_bag_is_made_in_a_store_and_is_one_where_it_is_copied_to(store, tmp_pa
         assert {f"data/premis/{name}.xml" for name in names} < set(found.payload_files())
     assert run("convert", there, tmp_path / "back").code == 0
     assert all((tmp_path / "back" / "images" / name).read_bytes() == PHOTO for name in names)
+
+
+def test_generations_in_a_store_are_found_and_repaired(store):
+    for name in ("a.png", "box/b.png"):
+        put(store, f"archive/{name}")
+    there = f"{store.bucket}/output"
+    command = ("convert", f"{store.bucket}/archive", there)
+    assert run(*command).output == there
+    beside = run(*command, "--output_format", "parquet").output
+    assert beside.rpartition("/")[0] == f"{there}/generations"
+    assert verify_all(there)["sound"] and repair(there)["sound"]
+    images = f"{there}/images"
+    storage.delete(f"{images}/box/b.png")
+    put(store, "output/images/a.png", b"spoiled")
+    put(store, "output/images/letter.txt", b"mine")
+    storage.delete(f"{beside}/ledger/job.json")
+    storage.delete(f"{beside}/metrics.parquet")
+    first, second = repair(there)["results"]
+    assert (first["left"], second["left"]) == (2, 0)
+    assert storage.read(f"{there}/aside/1/images/letter.txt") == b"mine"
+    assert [file.path for file in storage.list_if_there(images)] == []
+    assert storage.exists(f"{beside}/metrics.parquet")
+    for more in ((), ("--output_format", "parquet")):
+        assert run(*command, *more).code == 0
+    found = verify_all(there, deep=True)
+    assert found["sound"] and len(found["generations"]) == 1
+    assert not listed(f"{there}/.lock")
 
 
 def test_the_server_and_keys_may_come_from_beams_options(monkeypatch):
