@@ -33,7 +33,8 @@ def main() -> None:
     args, _ = parser.parse_known_args()
     die_with_parent()
     os.environ.update({**ONE_THREAD, **os.environ})
-    os.environ.update(settings(args.id, args.provision_endpoint))
+    # Prism quotes it, as for a shell.
+    os.environ.update(settings(args.id.strip("'"), args.provision_endpoint))
     sdk_worker_main.main(sys.argv[:1])
 
 

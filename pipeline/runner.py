@@ -8,9 +8,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from types import ModuleType
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
@@ -29,7 +30,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import flink, graph
+from pipeline import flink, graph, prism
 from pipeline.job import ExitCode, JobCrashedError, JobError
 from pipeline.options import Job
 from pipeline.worker import ONE_THREAD
@@ -62,6 +63,8 @@ def execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> No
 
 LOCAL = (None, "DirectRunner", "FnApiRunner")
 FLINK = "FlinkRunner"
+# What makes sure of a runner, and starts what it needs; of one that is not here, Beam does.
+_OTHERS: Mapping[str | None, ModuleType] = {FLINK: flink, "PrismRunner": prism}
 
 
 def prepare(job: Job, options: PipelineOptions) -> Job:
@@ -74,7 +77,7 @@ def prepare(job: Job, options: PipelineOptions) -> Job:
     name = options.view_as(StandardOptions).runner
     if name not in LOCAL and str(job.facts.get("model")).endswith(".keras"):
         raise JobError(f"{name} cannot run a .keras file: export it to a SavedModel first")
-    return flink.prepare(job, options) if name == FLINK else job
+    return _OTHERS[name].prepare(job, options) if name in _OTHERS else job
 
 
 def _started(
@@ -82,7 +85,7 @@ def _started(
 ) -> AbstractContextManager[PipelineRunner | str | None]:
     if name in LOCAL:
         return _local_runner(options)
-    return flink.started(options) if name == FLINK else nullcontext(name)
+    return _OTHERS[name].started(options) if name in _OTHERS else nullcontext(name)
 
 
 def _say_retries(result: PipelineResult) -> None:
