@@ -8,7 +8,8 @@ SETUP := .venv/.set-up
 
 .DEFAULT_GOAL := help
 HELIOGRAPH_FLINK ?= .flink
-.PHONY: help setup demo test torture flink-test lint format docs bench clean
+HELIOGRAPH_PRISM ?= .prism/prism
+.PHONY: help setup demo test torture flink-test prism-test lint format docs bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +43,12 @@ torture: setup ## the long forms of tests: many kills, storage that fails, many 
 flink-test: setup ## whole jobs on a Flink cluster on this machine, processes of it killed; needs Java, and Maven once
 	$(BIN)/python deploy/flink/cluster.py fetch --folder $(HELIOGRAPH_FLINK)
 	HELIOGRAPH_FLINK=$(HELIOGRAPH_FLINK) $(BIN)/python -m pytest -s -v tests/flink
+
+prism-test: setup ## whole jobs on Prism, Beam's runner in Go, which is built first; needs Go
+	@command -v go >/dev/null || { echo "Prism is built with Go, which is not installed"; exit 1; }
+	test -x $(HELIOGRAPH_PRISM) || GOBIN=$(abspath $(dir $(HELIOGRAPH_PRISM))) go install \
+		github.com/apache/beam/sdks/v2/go/cmd/prism@v$$($(BIN)/python -c 'import apache_beam; print(apache_beam.__version__)')
+	HELIOGRAPH_PRISM=$(HELIOGRAPH_PRISM) $(BIN)/python -m pytest -v tests/prism
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

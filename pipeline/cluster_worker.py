@@ -32,8 +32,9 @@ def main() -> None:
     parser.add_argument("--provision_endpoint", required=True)
     args, _ = parser.parse_known_args()
     die_with_parent()
-    for name, value in {**ONE_THREAD, **settings(args.id, args.provision_endpoint)}.items():
-        os.environ[name] = value
+    os.environ.update({**ONE_THREAD, **os.environ})
+    # Prism quotes it, as for a shell.
+    os.environ.update(settings(args.id.strip("'"), args.provision_endpoint))
     sdk_worker_main.main(sys.argv[:1])
 
 

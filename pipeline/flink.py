@@ -3,24 +3,19 @@
 import dataclasses
 import json
 import logging
-import os
 import re
-import shutil
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     GoogleCloudOptions,
@@ -30,11 +25,10 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer, FlinkRunner
 from apache_beam.runners.runner import PipelineResult
-from apache_beam.utils.subprocess_server import pick_port
 
-from pipeline import process
 from pipeline.beam_options import FlinkTuning
 from pipeline.job import JobCrashedError, JobError
+from pipeline.job_server import one_line, process_here, serving
 from pipeline.ledger import Ledger
 from pipeline.options import Job
 from transforms import storage
@@ -50,7 +44,6 @@ _OLDEST_JAVA = 11
 _HEAP = "-Xmx384m"  # of the job server, which holds the graph and little else
 
 _ANSWERS_WITHIN = 10.0  # seconds, of one call of the cluster's REST interface
-_STARTS_WITHIN = 90.0  # the job server
 _SILENCE = 30.0  # for which a cluster may not be heard of before its job is given up
 _LOOK_EVERY = 2.0
 _CANCELS_WITHIN = 30.0
@@ -199,7 +192,7 @@ def _job_server(options: PipelineOptions) -> str:
     except Exception as error:  # of many kinds: urllib's, OSError, ValueError, RuntimeError
         raise JobError(
             f"Beam's job server for Flink {flink.flink_version} is not to be had "
-            f"({said or 'from Maven Central'}: {_one_line(error)}): {remedy}"
+            f"({said or 'from Maven Central'}: {one_line(error)}): {remedy}"
         ) from error
     try:
         with zipfile.ZipFile(path) as jar:
@@ -235,19 +228,11 @@ def _choose_environment(options: PipelineOptions, slots: int) -> None:
         return
     if _is_here(options.view_as(FlinkRunnerOptions).flink_master):
         portable.environment_type = "PROCESS"
-        portable.environment_config = json.dumps(_process())
+        portable.environment_config = json.dumps(process_here())
     else:
         portable.environment_type = "EXTERNAL"
         portable.environment_config = _POOL
         log.info("workers are expected in a pool at %s beside each TaskManager", _POOL)
-
-
-def _process() -> Mapping[str, Any]:
-    """Tell how a TaskManager on this machine starts a worker: with this Python and this code."""
-    command = Path(__file__).with_name("cluster_worker.py")
-    # Its first line asks for python3, which is to be this one.
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    return {"command": str(command), "env": {"PATH": path}}
 
 
 def _is_here(master: str) -> bool:
@@ -261,76 +246,19 @@ def started(options: PipelineOptions) -> Iterator[FlinkRunner]:
     Raises:
         JobCrashedError: it does not start, or the job fails.
     """
-    portable = options.view_as(PortableOptions)
-    if portable.job_endpoint is not None:
-        yield FlinkRunner()
-        return
-    folder = Path(tempfile.mkdtemp(prefix="heliograph-"))
-    try:
-        with _serving(options, folder) as portable.job_endpoint:
-            yield FlinkRunner()
-    except (RuntimeError, grpc.RpcError) as error:
-        if isinstance(error, JobCrashedError):
-            raise
-        said = (folder / "server.log").read_text(errors="replace")
-        log.debug("the job server said:\n%s", said)
-        raise JobCrashedError(_obituary(str(error))) from error
-    finally:
-        portable.job_endpoint = None
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _serving(options: PipelineOptions, folder: Path) -> Iterator[str]:
-    """Run the job server; give its HOST:PORT.
-
-    Not by Beam's own class for it, which ends the server at the first Ctrl-C; nor in the session of
-    this terminal, which would send it one.
-    """
     flink, server = options.view_as(FlinkRunnerOptions), options.view_as(JobServerOptions)
-    (port,) = pick_port(server.job_port or None)
-    command = [
-        *(server.job_server_java_launcher, _HEAP, *server.job_server_jvm_properties),
-        *("-jar", str(flink.flink_job_server_jar), "--flink-master", flink.flink_master),
-        *("--job-port", str(port), "--artifact-port", str(server.artifact_port)),
-        *("--expansion-port", "-1"),
-        *("--artifacts-dir", server.artifacts_dir or str(folder / "artifacts")),
-    ]
-    with (folder / "server.log").open("wb") as said:
-        running = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-            preexec_fn=process.die_with_parent,
-        )
-    endpoint = f"localhost:{port}"
-    try:
-        _await(running, endpoint, folder / "server.log")
-        yield endpoint
-    finally:
-        running.terminate()
-        try:
-            running.wait(10)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
+    java = (server.job_server_java_launcher, _HEAP, *server.job_server_jvm_properties)
 
+    def command(port: int, folder: Path) -> list[str]:
+        return [
+            *(*java, "-jar", str(flink.flink_job_server_jar), "--flink-master", flink.flink_master),
+            *("--job-port", str(port), "--artifact-port", str(server.artifact_port)),
+            *("--expansion-port", "-1"),
+            *("--artifacts-dir", server.artifacts_dir or str(folder / "artifacts")),
+        ]
 
-def _await(running: subprocess.Popen, endpoint: str, said: Path) -> None:
-    ends = time.monotonic() + _STARTS_WITHIN
-    with grpc.insecure_channel(endpoint) as channel:
-        ready = grpc.channel_ready_future(channel)
-        while True:
-            try:
-                ready.result(timeout=0.2)
-                return
-            except grpc.FutureTimeoutError:
-                if running.poll() is None and time.monotonic() < ends:
-                    continue
-            words = "\n".join(said.read_text(errors="replace").splitlines()[-5:])
-            raise JobCrashedError(f"Beam's job server did not start; it said:\n{words}")
+    with serving(options, command):
+        yield FlinkRunner()
 
 
 def name_of(output: str) -> str:
@@ -435,18 +363,3 @@ def end_earlier(ledger: Ledger) -> None:
             getattr(error, "reason", None) or error,
         )
     ledger.forget_remote()
-
-
-# How the lines of a Java trace begin that say what went wrong.
-_CAUSE = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception)\b.*)$")
-
-
-def _obituary(trace: str) -> str:
-    """Say why a job stopped: the last cause in Java's trace, or in the worker's inside it."""
-    causes = [found[1] for line in trace.splitlines() if (found := _CAUSE.match(line.strip()))]
-    reason = causes[-1] if causes else _one_line(trace)
-    return f"the job stopped before its end: {reason}\nrun the same command again to redo it"
-
-
-def _one_line(said: object) -> str:
-    return " ".join(str(said).split())[:300] or type(said).__name__

@@ -7,9 +7,10 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
@@ -29,7 +30,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import flink, graph
+from pipeline import flink, graph, prism
 from pipeline.job import JobCrashedError, JobError
 from pipeline.ledger import Ledger
 from pipeline.options import Job
@@ -64,6 +65,8 @@ def execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> No
 
 LOCAL = (None, "DirectRunner", "FnApiRunner")
 FLINK = "FlinkRunner"
+# What makes sure of a runner, and starts what it needs; of one that is not here, Beam does.
+_OTHERS: Mapping[str | None, ModuleType] = {FLINK: flink, "PrismRunner": prism}
 
 
 def prepare(job: Job, options: PipelineOptions) -> Job:
@@ -74,9 +77,10 @@ def prepare(job: Job, options: PipelineOptions) -> Job:
         JobError: it cannot, and what to do.
     """
     name = options.view_as(StandardOptions).runner
-    if name not in LOCAL and str(job.facts.get("model")).endswith(".keras"):
+    models = str(job.facts.get("model")).split(",")
+    if name not in LOCAL and any(model.endswith(".keras") for model in models):
         raise JobError(f"{name} cannot run a .keras file: export it to a SavedModel first")
-    return flink.prepare(job, options) if name == FLINK else job
+    return _OTHERS[name].prepare(job, options) if name in _OTHERS else job
 
 
 def _started(
@@ -84,7 +88,7 @@ def _started(
 ) -> AbstractContextManager[PipelineRunner | str | None]:
     if name in LOCAL:
         return _local_runner(options, ledger)
-    return flink.started(options) if name == FLINK else _other_runner(name)
+    return _OTHERS[name].started(options) if name in _OTHERS else _other_runner(name)
 
 
 def _say_retries(result: PipelineResult) -> None:

@@ -24,7 +24,7 @@ from apache_beam.portability.api import (
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from google.protobuf import json_format
 
-from pipeline import beam_options, cli, cluster_worker, flink, graph, job, runner
+from pipeline import beam_options, cli, cluster_worker, flink, graph, job, job_server, runner
 from pipeline.beam_options import FlinkTuning
 from pipeline.ledger import Ledger
 
@@ -291,7 +291,7 @@ OSError: [Errno 28] No space left on device [while running 'Commit']
 
 
 def test_why_a_job_stopped_is_told_by_the_last_cause():
-    said = flink._obituary(TRACE)
+    said = job_server.obituary(TRACE)
     assert "its end: OSError: [Errno 28] No space left on device [while running 'Commit']" in said
     assert "run the same command again" in said
 

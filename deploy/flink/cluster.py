@@ -174,7 +174,7 @@ def start(args: argparse.Namespace) -> None:
             start_new_session=True,
         )
     (args.folder / "supervisor.pid").write_text(str(supervisor.pid))
-    ends = time.monotonic() + 90
+    ends = time.monotonic() + 300
     while (overview := _overview(args.port)).get("taskmanagers") != args.taskmanagers:
         if supervisor.poll() is not None or time.monotonic() > ends:
             stop(args)
