@@ -11,7 +11,7 @@ from pathlib import Path
 
 from heliograph import __version__
 from pipeline.contract_options import with_pairs_joined
-from pipeline.options import RECIPE_COMMANDS, VERIFY, add_options
+from pipeline.options import RECIPE_COMMANDS, REPORT, VERIFY, add_options
 from pipeline.training_options import TRAIN, TRAINING_OPTIONS
 
 log = logging.getLogger("heliograph")
@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _models(parser.parse_args(argv))
     if argv[0] == VERIFY:
         return _verify(parser, commands[VERIFY], argv)
+    if argv[0] == REPORT:
+        return _report(parser, commands[REPORT], argv)
     if argv[0] == TRAIN:
         return _train(parser, commands[TRAIN], argv)
     return _job(parser, commands, argv)
@@ -90,6 +92,15 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         subparsers, VERIFY, "hold an output to its ledger: every file there, and what it was"
     )
     commands[VERIFY].add_argument("output", metavar="OUTPUT", help="of a job that has ended")
+    commands[REPORT] = _subparser(
+        subparsers, REPORT, "make the page that shows what a job has done, or compares several"
+    )
+    commands[REPORT].add_argument(
+        "outputs",
+        nargs="+",
+        metavar="OUTPUT",
+        help="of a job; several are compared with the first, image by image",
+    )
     for name, command in commands.items():
         add_options(command, name)
     for name in RECIPE_COMMANDS:
@@ -182,7 +193,8 @@ def _job(
 
     from apache_beam.io.filesystems import FileSystems
 
-    from pipeline import demo, job, lock, report, run
+    from pipeline import demo, job, lock, run
+    from pipeline.report import console
 
     try:
         if args.command == "demo":
@@ -205,7 +217,7 @@ def _job(
         return job.ExitCode.INTERRUPTED
     if prepared.dry_run:
         return result.code
-    report.tell(result.summary, prepared.output)
+    console.tell(result.summary, prepared.output)
     if args.command == "demo":
         demo.finish(prepared)
     return result.code
@@ -236,6 +248,33 @@ def _verify(
         return ExitCode.USAGE
     verify.tell(found)
     return ExitCode.OK if found["sound"] else ExitCode.FIXITY
+
+
+def _report(
+    parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
+) -> int:
+    from pipeline import beam_options
+
+    own = beam_options.add_to(command, beam_options.STORAGE)
+    args = parser.parse_args(argv)
+
+    from apache_beam.io.filesystems import FileSystems
+
+    from pipeline import lock
+    from pipeline.job import ExitCode
+    from pipeline.ledger import LedgerError
+    from pipeline.report.command import report
+
+    FileSystems.set_options(beam_options.make(args, own))
+    try:
+        log.info("look at it: %s", report(args.outputs, args.to, args.pictures))
+    except (lock.LockedError, lock.LostError) as error:
+        log.error("%s", error)
+        return ExitCode.LOCKED
+    except (LedgerError, OSError) as error:
+        log.error("%s", error)
+        return ExitCode.USAGE
+    return ExitCode.OK
 
 
 @contextmanager

@@ -3,7 +3,7 @@
     plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Guard? - Write - Commit -
     (specs: tiny)         one fused stage: pixels never leave it
 
-         - Verify masters? - Summarise - Package?
+         - Verify masters? - Summarise - Report - Package?
            (counts: tiny)
 
 Only references to batch specs, and counts, are ever shuffled. A record that fails carries
@@ -19,6 +19,7 @@ from pipeline.ledger import Commit, FetchSpecs
 from pipeline.masters import VerifyMasters
 from pipeline.options import Job
 from pipeline.packages import MakePackages
+from pipeline.report import Report
 from pipeline.summary import Summarise
 from transforms import storage
 from transforms.degrade import Degrade
@@ -71,6 +72,8 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
     )
     if job.verify_masters:
         counts |= "Verify masters" >> VerifyMasters(job.output, job.columns)
-    done = counts | "Summarise" >> Summarise(job.output)
+    done = (
+        counts | "Summarise" >> Summarise(job.output) | "Report" >> Report(job.output, job.pictures)
+    )
     if job.packaging.names:
         _ = done | "Package" >> MakePackages(job.packaging)

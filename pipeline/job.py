@@ -19,7 +19,7 @@ from models.saved_model import digest, resolve_precision
 from pipeline import packages
 from pipeline.archive import archive_root
 from pipeline.environment import cores
-from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, SHARD_SIZE, Job
+from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, PICTURES, SHARD_SIZE, Job
 from pipeline.packages import bag, iiif
 from pipeline.plan import Budget
 from pipeline.provenance import tool_of
@@ -158,6 +158,7 @@ def make_job(args: argparse.Namespace) -> Job:
         only=tuple(getattr(args, "only", None) or ()),
         limit=getattr(args, "limit", None),
         dry_run=getattr(args, "dry_run", False),
+        pictures=getattr(args, "pictures", PICTURES),
         operator=args.operator,
         verify_masters=args.verify_masters,
         packaging=packaging,

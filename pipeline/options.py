@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from transforms.write import Encoding
 
 VERIFY = "verify"
+REPORT = "report"
+# Records of each kind (best, worst, …) that a report shows as pictures, where nothing is said.
+PICTURES = 6
 
 # What --retry can be told beside statuses of records.
 DAMAGED = "damaged"
@@ -68,6 +71,7 @@ class Job:
         only: keys, or globs of keys, that the run is confined to; none for all.
         limit: most images of the run.
         dry_run: whether to tell the plan alone.
+        pictures: how many records of each kind the report shows as pictures.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
     """
@@ -106,6 +110,7 @@ class Job:
     only: tuple[str, ...] = ()
     limit: int | None = None
     dry_run: bool = False
+    pictures: int = PICTURES
 
 
 _ALL = ("restore", "evaluate", "degrade", "convert", "demo")
@@ -321,6 +326,22 @@ OPTIONS: tuple[Option, ...] = (
         commands=(VERIFY,),
         metavar="FILE",
         help="write what was found to a file, not to standard output",
+    ),
+    _option(
+        "--pictures",
+        commands=("restore", "evaluate", "degrade", "demo", REPORT),
+        type=whole(0, 100),
+        default=PICTURES,
+        metavar="N",
+        help="images that report.html shows of each kind: the best, the worst, some at random and "
+        "those held back; 0 for none (default: %(default)s)",
+    ),
+    _option(
+        "--to",
+        commands=(REPORT,),
+        metavar="FILE",
+        help="write the page there (default: OUTPUT/report.html, or comparison.html in this folder "
+        "where there are several)",
     ),
     _option(
         "--parallel",

@@ -17,7 +17,7 @@ from pipeline.rows import COLUMNS
 _SCHEMA = pa.schema([(column.name, column.kind) for column in COLUMNS])
 
 
-RESULTS = ("metrics.parquet", "failures.jsonl", "summary.json")
+RESULTS = ("metrics.parquet", "failures.jsonl", "summary.json", "report.html")
 
 
 def summarise(output: str) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def summarise(output: str) -> dict[str, Any]:
     """
     ledger = Ledger(output)
     rows = sorted(ledger.rows(), key=lambda row: row["key"])
-    table, failures, whole = RESULTS
+    table, failures, whole, _ = RESULTS
     ledger.write_result(table, _parquet(rows))
     ledger.write_result(failures, _failures(rows))
     summary = _summary(ledger.job() or {}, rows)
