@@ -31,13 +31,15 @@ setup(
         "markupsafe>=2.1",
         "numpy>=1.26",
         "opencv-python-headless>=5,<6",
+        # Reads commit records.
+        "orjson>=3.9.7",
         "pillow>=12",
         "protobuf>=5",
         "pyarrow>=18",
         "rich>=13",
         "scikit-image>=0.25",
-        # Student's t, of confidence intervals.
-        "scipy>=1.11",
+        # Quantiles of Student's t (pipeline/statistics.py).
+        "scipy>=1.11.4",
         "tensorflow>=2.18",
         # What the tags of a TIFF say of its strips and tiles.
         "tifffile>=2026.3.3",

@@ -4,9 +4,9 @@
     (specs: tiny)         one fused stage: pixels never leave it
 
          - Verify masters? - Summarise - Report - Package?
-           (counts: tiny)
+           (counts and statistics: small)
 
-Only references to batch specs, and counts, are ever shuffled. A record that fails carries
+Only references to batch specs, counts and statistics are ever shuffled. A record that fails carries
 its failure on to the ledger; a batch is read, written and committed as one.
 """
 

@@ -42,7 +42,8 @@ def test_pixels_never_cross_a_shuffle(evaluation):
         if transform.spec.urn == "beam:transform:group_by_key:v1"
         for name in transform.inputs.values()
     ]
-    assert len(grouping) == 2  # the specs, and the counts
+    # References to specs, counts, names of commit records, and statistics.
+    assert len(grouping) == 4
     for collection in grouping:
         assert not batches & reached(parts.coders, collection.coder_id)
     # And whatever holds pixels has a coder that knows their size without pickling them.

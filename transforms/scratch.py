@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ import numpy.typing as npt
 LIMIT = 64 << 20
 
 _BLOCK = 1024  # side of what is copied at a time: few pages of either array are in use
+
+_PIECE = 8 << 20  # bytes of a file
 
 # An encoded file: in memory, or a view of a mapped one.
 Buffer = bytes | memoryview
@@ -107,6 +109,23 @@ def contents(file: BinaryIO) -> Buffer:
         return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
     file.seek(0)
     return file.read()
+
+
+class Pieces(Sequence[bytes]):
+    """What was written to a file, a piece at a time, whenever one is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+
+    def __len__(self) -> int:
+        return -(-self._size // _PIECE)
+
+    def __getitem__(self, place: Any) -> Any:  # no slices
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        self._file.seek(place * _PIECE)
+        return self._file.read(_PIECE)
 
 
 def gathered(parts: Iterable[bytes], size: int) -> Buffer:
