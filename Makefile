@@ -25,6 +25,8 @@ $(SETUP): setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps imagecorruptions==1.1.2
 	# What IIIF manifests are held to. It asks for a Pillow no newer than 12.0.0, only to measure images.
 	$(BIN)/python -m pip install --quiet --no-deps iiif-prezi3==3.1.1
+	# Only for the axe-core inside, which looks for what readers of screens cannot use in a report.
+	$(BIN)/python -m pip install --quiet --no-deps axe-playwright-python==0.1.8
 	touch $@
 
 demo: setup ## damage, restore and score sample photographs; look at heliograph-demo/

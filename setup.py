@@ -18,14 +18,17 @@ setup(
     python_requires=">=3.11,<3.13",
     py_modules=["heliograph"],
     packages=find_packages(include=["pipeline*", "transforms*", "models*"]),
-    package_data={"models.zoo": ["*/*", "*/*/*"]},
+    package_data={"models.zoo": ["*/*", "*/*/*"], "pipeline.report": ["templates/*"]},
     install_requires=[
         "apache-beam[tfrecord]>=2.77,<3",
         "google-crc32c>=1.5",
         # Decoders and encoders of TIFF's compressions, JPEG 2000 and 16-bit PNG; littleCMS in 16
         # bits. The oldest that decodes fax.
         "imagecodecs>=2026.3.6",
+        # Templates of the report (pipeline/report/), and how they escape.
+        "jinja2>=3.1",
         "keras>=3.10,<4",
+        "markupsafe>=2.1",
         "numpy>=1.26",
         "opencv-python-headless>=5,<6",
         # Reads commit records.
@@ -62,6 +65,8 @@ setup(
             "c2pa-python>=0.38",
             "cryptography>=43",
             "prometheus_client>=0.20",
+            # Drives the browser that reports are tested in; what it looks for is in the Makefile.
+            "selenium>=4.20",
             # What bags and IIIF manifests are held to; iiif-prezi3 itself is in the Makefile.
             "bagit>=1.9",
             "pydantic>=2",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from heliograph import __version__
 from pipeline import terminal
 from pipeline.contract_options import with_pairs_joined
-from pipeline.options import RECIPE_COMMANDS, REPAIR, VERIFY, add_options
+from pipeline.options import RECIPE_COMMANDS, REPAIR, REPORT, VERIFY, add_options
 from pipeline.training_options import TRAIN, TRAINING_OPTIONS
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _verify(parser, commands[VERIFY], argv)
     if argv[0] == REPAIR:
         return _repair(parser, commands[REPAIR], argv)
+    if argv[0] == REPORT:
+        return _report(parser, commands[REPORT], argv)
     if argv[0] == TRAIN:
         return _train(parser, commands[TRAIN], argv)
     return _job(parser, commands, argv)
@@ -106,6 +108,15 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     commands[REPAIR].add_argument(
         "output", metavar="OUTPUT", help="of a job, or a generation of it"
+    )
+    commands[REPORT] = _subparser(
+        subparsers, REPORT, "make the page that shows what a job has done, or compares several"
+    )
+    commands[REPORT].add_argument(
+        "outputs",
+        nargs="+",
+        metavar="OUTPUT",
+        help="of a job; several are compared with the first, image by image",
     )
     for name, command in commands.items():
         add_options(command, name)
@@ -217,7 +228,8 @@ def _run(
     """Run a job, say how it ended, and tell that to what is written for Prometheus."""
     from apache_beam.io.filesystems import FileSystems
 
-    from pipeline import demo, gates, job, lock, report, run
+    from pipeline import demo, gates, job, lock, run
+    from pipeline.report import console
     from pipeline.scoreboard import board
 
     try:
@@ -242,10 +254,10 @@ def _run(
     if prepared.dry_run:
         return result.code
     if prepared.matrix is None:
-        report.tell(result.summary, result.output)
+        console.tell(result.summary, result.output)
     else:  # means over all cells say little
         board.tell(result.output)
-        report.tell({**result.summary, "metrics": {}}, result.output)
+        console.tell({**result.summary, "metrics": {}}, result.output)
     gates.tell(result.verdict)
     if args.command == "demo":
         demo.finish(prepared)
@@ -319,6 +331,33 @@ def _repair(
     for line in repair.tell(found, dry=args.dry_run):
         print(line)
     return repair.code(found, dry=args.dry_run)
+
+
+def _report(
+    parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
+) -> int:
+    from pipeline import beam_options
+
+    own = beam_options.add_to(command, beam_options.STORAGE)
+    args = parser.parse_args(argv)
+
+    from apache_beam.io.filesystems import FileSystems
+
+    from pipeline import lock
+    from pipeline.job import ExitCode
+    from pipeline.ledger import LedgerError
+    from pipeline.report.command import report
+
+    FileSystems.set_options(_options(parser, args, own))
+    try:
+        log.info("look at it: %s", report(args.outputs, args.to, args.pictures))
+    except (lock.LockedError, lock.LostError) as error:
+        log.error("%s", error)
+        return ExitCode.LOCKED
+    except (LedgerError, OSError) as error:
+        log.error("%s", error)
+        return ExitCode.USAGE
+    return ExitCode.OK
 
 
 @contextmanager

@@ -3,7 +3,7 @@
     plan - Reshuffle - Read - Degrade? - Mask? - Restore? - Measure - Guard? - Write - Commit -
     (specs: tiny)         one fused stage: pixels never leave it
 
-         - Verify masters? - Summarise - Scoreboard? - Package?
+         - Verify masters? - Summarise - Scoreboard? - Report - Package?
            (counts and statistics: small)
 
 Only references to batch specs, counts and statistics are ever shuffled. A record that fails carries
@@ -26,6 +26,7 @@ from pipeline.masters import VerifyMasters
 from pipeline.matrix import Matrix
 from pipeline.options import Job
 from pipeline.packages import MakePackages
+from pipeline.report import Report
 from pipeline.scoreboard.board import Scoreboard
 from pipeline.summary import Summarise
 from transforms import storage
@@ -71,6 +72,7 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
     done = counts | "Summarise" >> Summarise(job.output)
     if job.command == "evaluate":
         done |= "Scoreboard" >> Scoreboard(job.output)
+    done |= "Report" >> Report(job.output, job.pictures)
     if job.packaging.names:
         _ = done | "Package" >> MakePackages(job.packaging)
 

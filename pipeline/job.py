@@ -23,7 +23,7 @@ from pipeline.contract_options import SAID, said_of_contract
 from pipeline.drift import BaselineError, read_baseline
 from pipeline.environment import cores
 from pipeline.matrix import Applied, Matrix, MatrixError, distinct, make_matrix, split_models
-from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, SHARD_SIZE, Job
+from pipeline.options import BATCH_SIZE, FOLDER, IIIF_BASE, PICTURES, SHARD_SIZE, Job
 from pipeline.packages import bag, iiif
 from pipeline.plan import Budget
 from pipeline.provenance import tool_of
@@ -190,6 +190,7 @@ def make_job(args: argparse.Namespace) -> Job:
         limit=getattr(args, "limit", None),
         dry_run=getattr(args, "dry_run", False),
         record_timeout=args.record_timeout,
+        pictures=getattr(args, "pictures", PICTURES),
         operator=args.operator,
         verify_masters=args.verify_masters,
         packaging=packaging,

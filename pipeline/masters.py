@@ -52,12 +52,23 @@ def _sha256(row: Row, shard: OpenShard) -> str:
     """
     if "source_place" not in row:
         return digest(row["source"]).sha256
-    kind, compression, name, place, *known = row["source_place"]
-    member = Member(kind, compression, name, tuple(place), *known)
-    source = Source(row["key"], row["source"], row["source_bytes"], row["source_modified"], member)
-    found = read_record(Record(source=source), shard).sha256
+    found = read_again(row, shard).sha256
     assert found is not None, "it has been read"
     return found
+
+
+def read_again(row: Row, shard: OpenShard) -> Record:
+    """Read the master of a row again: its bytes, or pixels, and their digest as they are now.
+
+    Raises:
+        OSError, ShardError: it cannot be read.
+    """
+    member = None
+    if "source_place" in row:
+        kind, compression, name, place, *known = row["source_place"]
+        member = Member(kind, compression, name, tuple(place), *known)
+    source = Source(row["key"], row["source"], row["source_bytes"], row["source_modified"], member)
+    return read_record(Record(source=source), shard)
 
 
 def tell(found: Iterable[Changed | None]) -> dict[str, Any]:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from transforms.sign import Signing
     from transforms.write import Encoding
 
-VERIFY, REPAIR = "verify", "repair"
+VERIFY, REPAIR, REPORT = "verify", "repair", "report"
+# Records of each kind (best, worst, …) that a report shows as pictures, where nothing is said.
+PICTURES = 6
 
 # What --retry can be told beside statuses of records.
 DAMAGED = "damaged"
@@ -76,6 +78,7 @@ class Job:
         dry_run: whether to tell the plan alone.
         gates: what the results must reach, which decides none of them.
         record_timeout: seconds that an image may take; 0 for any.
+        pictures: how many records of each kind the report shows as pictures.
         digest: of everything that decides what the derivatives are.
         facts: what enters the digest, for people to read.
         said: the words of its command, but for Beam's options, which may hold credentials.
@@ -117,6 +120,7 @@ class Job:
     only: tuple[str, ...] = ()
     limit: int | None = None
     dry_run: bool = False
+    pictures: int = PICTURES
     said: tuple[str, ...] = ()
     record_timeout: float = 0
     matrix: "Matrix | None" = None
@@ -376,6 +380,22 @@ OPTIONS: tuple[Option, ...] = (
         commands=(VERIFY, REPAIR),
         metavar="FILE",
         help="write what was found to a file as JSON (verify without it: to standard output)",
+    ),
+    _option(
+        "--pictures",
+        commands=("restore", "evaluate", "degrade", "demo", REPORT),
+        type=whole(0, 100),
+        default=PICTURES,
+        metavar="N",
+        help="images that report.html shows of each kind: the best, the worst, some at random and "
+        "those held back; 0 for none (default: %(default)s)",
+    ),
+    _option(
+        "--to",
+        commands=(REPORT,),
+        metavar="FILE",
+        help="write the page there (default: OUTPUT/report.html, or comparison.html in this folder "
+        "where there are several)",
     ),
     _option(
         "--parallel",

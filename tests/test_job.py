@@ -70,6 +70,7 @@ def test_restore_mirrors_the_archive_and_leaves_masters_alone(archive, tmp_path,
         "images",
         "ledger",
         "metrics.parquet",
+        "report.html",
         "summary.json",
     ]
     assert summary(output)["restored"] == 4

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import report
+from pipeline.report import console
 from tests.jobs import run
 from tests.photographs import gray, noisy, photo, saved, sixteen, small
 from transforms.measure import measure_record
@@ -176,7 +176,7 @@ def rows(output):
 
 
 def shown(summary, capsys):
-    report.tell(summary, "OUTPUT")
+    console.tell(summary, "OUTPUT")
     return capsys.readouterr().out
 
 

@@ -8,14 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.ledger import FAILED, QUARANTINED, RESTORED, SKIPPED
+from pipeline.report.scores import TABLE
 from transforms import storage
 from transforms.measure import GAIN, REGIONS, STATES, column_name
-from transforms.metrics import METRICS
-from transforms.metrics.perceptual import LPIPS, Lpips
 
 log = logging.getLogger("heliograph")
-
-_TABLE = {**METRICS, LPIPS: Lpips("", "").metric}
 
 
 def tell(summary: dict[str, Any], output: str) -> None:
@@ -35,7 +32,7 @@ def tell(summary: dict[str, Any], output: str) -> None:
             log.error("the master %s has changed: %s", changed["key"], changed["reason"])
     if summary[FAILED] or summary[QUARANTINED]:
         log.error("what failed, and why: %s", storage.join(output, "failures.jsonl"))
-    log.info("results: %s", output)
+    log.info("results: %s; look at report.html in it", output)
 
 
 def scores(summary: dict[str, Any]) -> Table:
@@ -46,7 +43,7 @@ def scores(summary: dict[str, Any]) -> Table:
     columns = [state for state in (*STATES, GAIN) if any(f"_{state}" in name for name in means)]
     for heading in ("", *columns):
         table.add_column(heading, justify="right")
-    for name, metric in _TABLE.items():
+    for name, metric in TABLE.items():
         for region in ("", *REGIONS):
             found = [means.get(column_name(name, state, region)) for state in columns]
             if any(found):
