@@ -1,21 +1,30 @@
 """A matrix is the jobs that it is made of, in one: same images, same scores, each decoded once."""
 
 import dataclasses
+import re
 import shutil
+import weakref
 
 import bagit
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from models.contract import Contract
 from pipeline.job import ExitCode, JobError
 from pipeline.ledger import Ledger
+from pipeline.matrix import Applied, make_matrix
 from pipeline.verify import verify
 from tests.jobs import run
-from transforms import codec
+from tests.test_recipe import recipes
+from transforms import cells, codec
 from transforms.metrics import METRICS
+from transforms.recipe import parse_recipe
 from transforms.stage import BatchCoder
+from transforms.write import Encoding
 
 RECIPES = ("gaussian_noise:2", "gaussian_noise:3", "mask:2,shape=rectangles")
 ALL = "gaussian_noise:2-3, mask:2,shape=rectangles"
@@ -221,6 +230,43 @@ def test_shards_and_their_fields_are_of_one_cell_each(matrix, masters, tmp_path)
     for output in (files_, out):
         passed = run("convert", output, tmp_path / f"{output.name} again").summary
         assert passed["planned"] == passed["restored"] == 30
+
+
+def test_variants_of_a_batch_do_not_pile_up_in_memory(masters, models, tmp_path, monkeypatch):
+    """Beam holds on to the last element that it has passed on, and so to the last variant."""
+    damaged, held = [], []
+    degrade = cells.degrade_record
+
+    def watched(record, recipe, seed):
+        held.append({of for one, of in damaged if of != recipe.canonical and one() is not None})
+        done = degrade(record, recipe, seed)
+        damaged.append((weakref.ref(done.pixels), recipe.canonical))
+        return done
+
+    monkeypatch.setattr(cells, "degrade_record", watched)
+    named = f"{models / 'identity'},{models / 'invert'}"
+    told = ("--model", named, "--recipe", "jpeg:1-5", "--guard", "none")
+    run("evaluate", masters, tmp_path / "out", *told)
+    assert len(held) == 6 * 5
+    assert max(map(len, held)) == 1
+
+
+@given(
+    st.lists(st.text(min_size=1), min_size=1, max_size=4),
+    st.lists(recipes, min_size=1, max_size=4, unique_by=lambda text: parse_recipe(text)),
+)
+@settings(deadline=None)
+def test_cells_have_folders_of_their_own_whatever_models_are_called(names, texts):
+    applied = [Applied(name, name, Contract(name=name), "", Encoding(), "") for name in names]
+    made = make_matrix(applied, [parse_recipe(text) for text in texts])
+    folders = [cell.name for cell in made.cells]
+    assert len({folder.casefold() for folder in folders}) == len(names) * len(texts)
+    for folder in folders:
+        model, slash, recipe = folder.partition("/")
+        assert slash
+        for part in (model, recipe):
+            assert re.fullmatch(r"[\w.+=~-]{1,70}", part, re.ASCII)
+            assert part not in (".", "..")
 
 
 def test_a_bag_holds_all_cells_and_their_scoreboard(masters, models, tmp_path):

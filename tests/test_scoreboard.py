@@ -228,6 +228,19 @@ def test_one_model_on_one_recipe_has_a_scoreboard_too(archive, models, board, tm
     assert "## SSIM" in (out / "scoreboard.md").read_text("utf-8")
 
 
+def test_without_scores_there_is_nothing_to_show(archive, models, tmp_path):
+    out = tmp_path / "out"
+    told = (archive, models, out, "--metrics", "colourfulness")
+    evaluate(*told, names=("identity", "blur"), recipe="jpeg:1", code=ExitCode.INCOMPLETE)
+    assert "No score was taken" in (out / "scoreboard.md").read_text("utf-8")
+    evaluate(
+        *told[:2], out, "--only", "broken.png", "--overwrite", names=("blur",), recipe="jpeg:1"
+    )
+    told = json.loads((out / "scoreboard.json").read_text("utf-8"))
+    assert [one["failed"] for one in told["results"]] == [1]
+    assert not told["metrics"]
+
+
 def test_scores_that_are_not_defined_are_left_out(tmp_path):
     """Identical images have no PSNR, and what failed has nothing."""
     path = tmp_path / "metrics.parquet"

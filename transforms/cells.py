@@ -1,8 +1,9 @@
 """Cells of an evaluation matrix: each of several recipes with each of several models.
 
 A batch is decoded once. Of each recipe it is then a variant: the same decoded records until they
-are damaged, and the damaged ones are let go before those of the next recipe are made. A variant
-goes through each model as a batch of its own, which is committed for itself.
+are damaged, one recipe after the other. So beside the originals no more than two variants are in
+memory, however many recipes there are: the one at work and the last one, which Beam holds on to. A
+variant goes through each model as a batch of its own, which is committed for itself.
 """
 
 import dataclasses
