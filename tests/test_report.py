@@ -19,7 +19,7 @@ from PIL import Image
 from pipeline import cli
 from pipeline.lock import Lock
 from pipeline.report import gallery, page, picks
-from pipeline.report.charts import ticks
+from pipeline.report.charts import Span, ticks
 from pipeline.report.rows import Rows, extremes
 from pipeline.report.scores import histogram
 from pipeline.report.words import number, percent
@@ -460,3 +460,10 @@ def test_ticks_are_round():
     assert ticks(0, 10) == [0, 2, 4, 6, 8, 10]
     assert ticks(-0.3, 0.32, 4) == [-0.2, 0, 0.2]
     assert ticks(17.2, 38.9) == [20, 25, 30, 35]
+    assert ticks(0.03, 0.96, 5) == [0.2, 0.4, 0.6, 0.8]
+
+
+def test_an_axis_of_one_tick_says_what_it_is():
+    drawn = str(Span([0.1, 0.12, 0.13]).head())
+    assert re.findall(r">([^<]+)</text>", drawn) == ["0.10", "0.11", "0.12", "0.13"]
+    assert re.findall(r">([^<]+)</text>", str(Span([0.5]).head()))[0] != "0"

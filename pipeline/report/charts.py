@@ -19,6 +19,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 24, 26
 # Of a line in a table.
 _LINE_WIDTH, _LINE_HEIGHT = 220, 24
 _MARGIN = 10
+_SPANNED = 5
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -32,6 +33,11 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     step = next(power * factor for factor in (1, 2, 5, 10, 20) if power * factor >= raw)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def _digits(values: Sequence[float]) -> int:
+    """Give how many digits after the point tell round numbers exactly."""
+    return next((d for d in range(10) if all(round(one, d) == one for one in values)), 10)
 
 
 def histogram_chart(
@@ -84,8 +90,7 @@ def histogram_chart(
 
 
 def _axis(values: Sequence[float], x_of, base: float) -> Markup:
-    step = values[1] - values[0] if len(values) > 1 else abs(values[0]) or 1.0
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    digits = _digits(values)
     parts = [
         Markup('<line class="axis" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
             _LEFT, _WIDTH - _RIGHT, y=base
@@ -122,9 +127,8 @@ class Span:
 
     def head(self) -> Markup:
         """Draw the axis, for the head of the table."""
-        values = ticks(self.low, self.high, 4)
-        step = values[1] - values[0] if len(values) > 1 else 1.0
-        digits = max(0, -math.floor(math.log10(step) + 1e-9))
+        values = ticks(self.low, self.high, _SPANNED)
+        digits = _digits(values)
         parts = [
             Markup('<text class="tick" x="{}" y="15" text-anchor="middle">{}</text>').format(
                 _n(min(max(self._x(value), 12), _LINE_WIDTH - 12)), number(value, digits)
@@ -147,7 +151,7 @@ class Span:
             Markup('<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{}"/>').format(
                 _LINE_HEIGHT, x=_n(self._x(value))
             )
-            for value in ticks(self.low, self.high, 4)
+            for value in ticks(self.low, self.high, _SPANNED)
         ]
         if before is not None and after is not None:
             parts.append(

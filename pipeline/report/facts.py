@@ -21,6 +21,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, Facts]:
     job, environment = summary.get("job", {}), summary.get("environment", {})
     contract = job.get("contract") or {}
     masters = summary.get("masters")
+    models = {one["name"]: one["model_sha256"] for one in job.get("models", ())}
     groups = {
         "Job": {
             "Command": job.get("command"),
@@ -45,6 +46,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, Facts]:
             "Largest window": f"{job['tile']} pixels" if job.get("tile") else None,
             "LPIPS by the model of SHA-256": job.get("lpips_sha256"),
         },
+        "Models, by SHA-256": models,
         "Archive": {
             "Planned": f"{summary['planned']:,}",
             "Further pages of files": summary.get("further_pages") or None,
@@ -62,7 +64,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, Facts]:
     return {
         heading: [(name, str(value)) for name, value in group.items() if value not in (None, "")]
         for heading, group in groups.items()
-        if heading != "Model" or contract
+        if (heading != "Model" or contract) and group
     }
 
 

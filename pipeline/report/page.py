@@ -17,6 +17,7 @@ from markupsafe import Markup
 from pipeline.ledger import FAILED, QUARANTINED, RESTORED, SKIPPED, STATUSES, Ledger
 from pipeline.options import PICTURES
 from pipeline.report import charts, facts, picks, reasons
+from pipeline.report.board import boards
 from pipeline.report.gallery import shown_of
 from pipeline.report.pictures import BRIGHTEST, PIECE
 from pipeline.report.rows import Rows
@@ -63,7 +64,7 @@ def build(output: str, count: int = PICTURES) -> bytes:
             "shares": {score.name: _better(score, rows) for score in scores if score.compares},
             "charts": [_chart(score, rows) for score in scores[:_CHARTED]],
             "groups": _groups(summary, scores),
-            "scoreboard": None,
+            "boards": boards(output, job, scores),
             "shown": shown_of(output, job, rows, scores, count),
             "failed": grouped[FAILED],
             "held": grouped[QUARANTINED],
@@ -92,7 +93,8 @@ def title_of(job: Mapping[str, Any]) -> str:
 
 def _eyebrow(job: Mapping[str, Any]) -> str:
     """Say what kind of job it is, in a line."""
-    model = (job.get("contract") or {}).get("name")
+    models = [one["name"] for one in job.get("models", ())]
+    model = (job.get("contract") or {}).get("name") or ", ".join(models)
     return " \N{MIDDLE DOT} ".join(filter(None, (job.get("command"), model, job.get("recipe"))))
 
 
