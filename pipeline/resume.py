@@ -17,7 +17,7 @@ from pipeline.verify import verify
 from transforms import storage
 from transforms.read import read_record
 from transforms.record import Record, Source
-from transforms.shards import Columns, OpenShard
+from transforms.shards import UNLISTED, Columns, OpenShard
 from transforms.write import MASKS
 
 log = logging.getLogger("heliograph")
@@ -154,8 +154,11 @@ def find_left(
         if reason:
             left.append(source)
             counts[reason] += 1
-    gone = sorted(known.keys() - {source.key for source in sources}) if whole else []
-    retired = {source.key for source in left if source.key in known}
+    absent = known.keys() - {source.key for source in sources} if whole else set()
+    # What stood for a shard that could not be listed is no master: the shard has been mended.
+    mended = {key for key in absent if key.endswith(UNLISTED) and known[key].sha256 is None}
+    gone = sorted(absent - mended)
+    retired = {source.key for source in left if source.key in known} | mended
     return Left(
         sources=left,
         kept=len(known) - len(retired),

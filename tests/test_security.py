@@ -58,7 +58,8 @@ def test_one_broken_shard_is_a_line_and_stops_nothing(tmp_path):
     (archive / "cut.zip").write_bytes(specimens.zipped({"b.png": PHOTO}))
     for name in ("text.tar", "empty.parquet"):
         (archive / name).unlink()
-    ended = run("convert", archive, tmp_path / "out")
+    ended = run("convert", archive, tmp_path / "out", code=ExitCode.OK)
+    assert (ended.summary["planned"], ended.summary["gone"]) == (2, 0)
     rows = pq.read_table(tmp_path / "out" / "metrics.parquet").to_pylist()
     assert {row["key"] for row in rows if row["status"] == "restored"} == {"a.png", "cut.zip#b.png"}
 
