@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
@@ -268,7 +269,9 @@ def _matrix_facts(matrix: Matrix, given: Sequence[str], args: argparse.Namespace
 
 # What may name a place in an object store.
 _PLACES = ("output", "model", "masks", "contract", "lpips", "baseline", "gate")
-_SIGNED = ("sig", "signature", "token", "key", "credential", "password", "secret")
+_SIGNED = re.compile(
+    r"[?&][\w.-]*(sig|signature|token|key|credential|password|secret)[\w.-]*=", re.IGNORECASE
+)
 
 
 def _refuse_credentials(args: argparse.Namespace) -> None:
@@ -283,10 +286,7 @@ def _refuse_credentials(args: argparse.Namespace) -> None:
         for path in paths:
             if path is None or storage.is_local(path):
                 continue
-            rest = path.partition("://")[2]
-            user = "@" in rest.partition("/")[0]
-            query = rest.partition("?")[2].lower()
-            if user or any(word in query for word in _SIGNED):
+            if "@" in path.partition("://")[2].partition("/")[0] or _SIGNED.search(path):
                 raise JobError(
                     f"the address of {where.replace('--output', 'OUTPUT')} holds credentials, "
                     "which a ledger would keep: give them in the environment, or by options of "

@@ -18,7 +18,7 @@ from pipeline.verify import verify
 from transforms import storage
 from transforms.read import read_record
 from transforms.record import Record, Source
-from transforms.shards import Columns, OpenShard
+from transforms.shards import UNLISTED, Columns, OpenShard
 from transforms.write import FIELDS, MASKS
 
 log = logging.getLogger("heliograph")
@@ -220,7 +220,15 @@ def find_left(
         for source in left
         if len(todo[source.key]) < len(cells)
     }
-    gone = sorted(known.keys() - {source.key for source in sources}) if whole else []
+    absent = known.keys() - {source.key for source in sources} if whole else set()
+    # What stood for a shard that could not be listed is no master: the shard has been mended.
+    mended = {
+        key
+        for key in absent
+        if key.endswith(UNLISTED) and all(one.sha256 is None for one in known[key].values())
+    }
+    gone = sorted(absent - mended)
+    retired |= {(key, cell) for key in mended for cell in known[key]}
     return Left(
         sources=left,
         kept=sum(map(len, known.values())) - len(retired),

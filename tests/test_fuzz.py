@@ -17,9 +17,9 @@ import pytest
 from tests import hunting, mutations
 from tests.jobs import IN_PROCESS
 
-MUTATIONS = int(os.environ.get("HELIOGRAPH_MUTATIONS", "400"))
+MUTATIONS = int(os.environ.get("HELIOGRAPH_MUTATIONS", "300"))
 SEED = os.environ.get("HELIOGRAPH_SEED", str(time.time_ns() % 10**6))
-BATCH = 250  # files of one job
+BATCH = 200  # files of one job
 
 # Names of files that a folder may hold as well, beside any number.
 _NAMES = (

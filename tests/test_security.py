@@ -1,5 +1,6 @@
 """What hostile archives, names and surroundings cannot do."""
 
+import argparse
 import ast
 import io
 import json
@@ -15,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.archive import ArchiveError, find_sources
+from pipeline import job
+from pipeline.archive import find_sources
 from pipeline.job import ExitCode, JobError
 from pipeline.terminal import Formatter
 from tests import shards, specimens
@@ -28,7 +30,7 @@ from transforms.metadata.blocks import MetadataError
 from transforms.names import is_confined, printable
 from transforms.read import read_record
 from transforms.record import Record
-from transforms.shards import USUAL_COLUMNS, OpenShard
+from transforms.shards import USUAL_COLUMNS, OpenShard, parquet
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = saved(small(), "PNG")
@@ -56,7 +58,8 @@ def test_one_broken_shard_is_a_line_and_stops_nothing(tmp_path):
     (archive / "cut.zip").write_bytes(specimens.zipped({"b.png": PHOTO}))
     for name in ("text.tar", "empty.parquet"):
         (archive / name).unlink()
-    ended = run("convert", archive, tmp_path / "out")
+    ended = run("convert", archive, tmp_path / "out", code=ExitCode.OK)
+    assert (ended.summary["planned"], ended.summary["gone"]) == (2, 0)
     rows = pq.read_table(tmp_path / "out" / "metrics.parquet").to_pylist()
     assert {row["key"] for row in rows if row["status"] == "restored"} == {"a.png", "cut.zip#b.png"}
 
@@ -117,11 +120,16 @@ def test_a_header_that_claims_more_than_a_table_holds_breaks_no_summary(tmp_path
     )
 
 
-def test_a_parquet_file_that_unpacks_to_far_more_than_it_has_is_refused(tmp_path):
-    image = pa.array([bytes(300 << 20)], pa.binary())
-    pq.write_table(pa.table({"image": image}), tmp_path / "a.parquet", compression="zstd")
-    with pytest.raises(ArchiveError, match="as no column of images does"):
-        find_sources([str(tmp_path)])
+def test_a_parquet_file_that_unpacks_to_far_more_than_it_has_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_LARGE", 1 << 20)
+    for size, name in ((4 << 20, "bomb"), (1 << 19, "blank")):
+        image = pa.array([bytes(size)], pa.binary())
+        pq.write_table(pa.table({"image": image}), tmp_path / f"{name}.parquet", compression="zstd")
+    shards.parquet(tmp_path / "c.parquet", {"a.png": PHOTO})
+    sources, _ = find_sources([str(tmp_path)])
+    troubles = {source.key: source.member.trouble for source in sources}
+    assert "as no column of images does" in troubles.pop("bomb.parquet#*")
+    assert troubles == {"blank.parquet#00000000": None, "c.parquet#a.png": None}
 
 
 # -- images ----------------------------------------------------------------------------------------
@@ -356,6 +364,11 @@ def test_an_address_with_credentials_is_refused_and_not_repeated(tmp_path, addre
         assert "s3cr3t" not in str(refused.value)
     with pytest.raises(SystemExit):
         run("convert", tmp_path, tmp_path, "--iiif_base", "https://user:s3cr3t@example.org")
+
+
+def test_a_question_mark_of_a_glob_is_no_query():
+    args = argparse.Namespace(archive=["s3://bucket/key?.png", "a@b", "s3://b/a@b"], output="out")
+    job._refuse_credentials(args)
 
 
 def test_a_list_of_signed_addresses_fails_without_telling_them(tmp_path):

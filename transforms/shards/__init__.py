@@ -46,6 +46,8 @@ USUAL_COLUMNS = Columns()
 FORMATS = formats(USUAL_COLUMNS)
 
 _HEAD = 512
+# The end of the key of what stands for all images that cannot be listed.
+UNLISTED = "#*"
 _MOST_BYTES = (1 << 63) - 1  # that a table holds; a header may claim more
 
 
@@ -199,18 +201,18 @@ def members(
                     min(entry.size, _MOST_BYTES),
                 )
     except ShardError as error:
-        yield Member(known.name, None, "*", (), trouble=str(error), is_none=True), 0
+        yield Member(known.name, None, UNLISTED[1:], (), trouble=str(error), is_none=True), 0
     except OSError as error:
         if (outage := outage_of(error)) is not None:
             raise outage from error
         # Nobody knows what else there is: one failure stands for it.
         trouble = f"cannot list the shard: {getattr(error, 'strerror', None) or error}"
-        yield Member(known.name, compression, "*", (), trouble=trouble), 0
+        yield Member(known.name, compression, UNLISTED[1:], (), trouble=trouble), 0
 
 
 def _unlisted(known: ShardFormat, compression: str | None, what: str, bounds: Bounds) -> Member:
     trouble = f"it holds {what}; those beyond the {bounds.members:,} of --max_members are not read"
-    return Member(known.name, compression, "*", (), trouble=trouble)
+    return Member(known.name, compression, UNLISTED[1:], (), trouble=trouble)
 
 
 class OpenShard:
