@@ -60,11 +60,12 @@ class Mended:
 
 @dataclass(slots=True)
 class _Looked:
-    """What is kept of a commit record that has been looked at: its masters and files, and what is
-    wrong with these.
+    """What is kept of a commit record that has been looked at: its masters (in which cell, of a job
+    that has several) and files, and what is wrong with these.
     """
 
     path: str
+    cell: str | None = None
     masters: list[str] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
     shared: bool = False
@@ -237,6 +238,7 @@ class Mending:
             looked.findings = checked.findings + stale_in(self.results, record)
             looked.files = checked.known
             looked.masters = [row["key"] for row in record["rows"] if row["page"] == 1]
+            looked.cell = next((row.get("cell") for row in record["rows"]), None)
             looked.shared = bool(record["files"])
             looked.job = record.get("job")
         return looked
@@ -245,8 +247,8 @@ class Mending:
         """Take out commit records of masters that others know as well: which of them is true,
         nothing tells.
         """
-        counts = Counter(key for one in looked for key in set(one.masters))
-        twins = [one for one in looked if any(counts[key] > 1 for key in one.masters)]
+        counts = Counter((one.cell, key) for one in looked for key in set(one.masters))
+        twins = [one for one in looked if any(counts[one.cell, key] > 1 for key in one.masters)]
         for one in twins:
             self._to_damaged(one.path, "another commit record knows some of its images as well")
         return [one for one in looked if one not in twins]
