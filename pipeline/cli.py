@@ -329,7 +329,8 @@ def _repair(
         log.error("%s", error)
         return ExitCode.USAGE
     for line in repair.tell(found, dry=args.dry_run):
-        print(line)
+        # Names of files on Linux are bytes, which need not be text.
+        sys.stdout.buffer.write(os.fsencode(f"{line}\n"))
     return repair.code(found, dry=args.dry_run)
 
 

@@ -23,18 +23,15 @@ _WITH_VALUE = ("--only", "--limit", "--retry")
 _OF_A_RUN = (*_WITH_VALUE, "--dry_run", "--overwrite")
 
 
-def flaw(record: Mapping[str, Any], batch: str, job: str | None) -> str | None:
-    """Say why what can be read is no commit record of a batch of a job; None where it is one.
+def flaw(record: Mapping[str, Any], batch: str) -> str | None:
+    """Say why what can be read is no commit record of a batch; None where it is one.
 
     Args:
         record: as `Ledger.record` gives it.
         batch: the id that its name tells.
-        job: the digest of the job, as far as it is known.
     """
     if record.get("batch") != batch:
         return f"it is of the batch {record.get('batch')}"
-    if job is not None and record.get("job", job) not in (job, None):
-        return f"it is of another job, {record['job']}"
     files, rows = record.get("files"), record["rows"]
     if not isinstance(files, dict) or not isinstance(record.get("made"), dict):
         return "its head or its files are none"

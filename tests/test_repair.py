@@ -20,6 +20,7 @@ from pipeline.archive import find_sources
 from pipeline.job import ExitCode
 from pipeline.ledger import Ledger, LedgerError
 from pipeline.lock import CLAIMS, SILENCE, Lock, LockedError
+from pipeline.mending import ASIDE
 from pipeline.repair import repair
 from pipeline.verify import verify, verify_all
 from tests import test_resume
@@ -76,9 +77,7 @@ def degrade(archive, out, container, *more):
 def files(out):
     """All that a job has made, but for what a repair has set aside."""
     return {
-        name: data
-        for name, data in test_resume.files(out).items()
-        if not name.startswith(repairs.ASIDE)
+        name: data for name, data in test_resume.files(out).items() if not name.startswith(ASIDE)
     }
 
 
@@ -137,6 +136,12 @@ def edited_job(out):
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
 
 
+def other_job(out):
+    ledger = Ledger(str(out))
+    job = ledger.job()
+    ledger.write_job({**job, "digest": job["digest"][::-1]})
+
+
 DAMAGES = {
     "a derivative gone": lambda out: below(out, "images", "shards")[0].unlink(),
     "a derivative cut": lambda out: cut(below(out, "images", "shards")[-1]),
@@ -162,6 +167,7 @@ DAMAGES = {
     "job.json and summary gone": lambda out: [
         (out / name).unlink() for name in ("ledger/job.json", "summary.json")
     ],
+    "job.json of another job": other_job,
     "no plan": lambda out: (out / "ledger/plan.jsonl").unlink(),
     "half a plan": lambda out: cut(out / "ledger/plan.jsonl"),
     "half a table": lambda out: cut(out / "metrics.parquet"),
@@ -203,6 +209,7 @@ TOGETHER = (
     ("all commit records gone", "no results"),
     ("a commit record edited", "job.json edited", "half a plan"),
     ("job.json and summary gone", "a table flipped"),
+    ("job.json of another job",),
 )
 assert {name for some in TOGETHER for name in some} == DAMAGES.keys()
 
