@@ -176,7 +176,9 @@ def start(args: argparse.Namespace) -> None:
     (args.folder / "supervisor.pid").write_text(str(supervisor.pid))
     ends = time.monotonic() + 300
     while (overview := _overview(args.port)).get("taskmanagers") != args.taskmanagers:
-        if supervisor.poll() is not None or time.monotonic() > ends:
+        manager = pids(args.folder).get("jobmanager")
+        died = manager is not None and not Path(f"/proc/{manager}/cmdline").exists()
+        if died or supervisor.poll() is not None or time.monotonic() > ends:
             stop(args)
             raise ClusterError(f"it did not start: {overview}; see {args.folder / 'log'}")
         time.sleep(0.3)
@@ -238,6 +240,7 @@ def supervise(args: argparse.Namespace) -> None:
     running |= {name: _start_java(args, name) for name in managers}
     while not ended:
         time.sleep(0.5)
+        running["jobmanager"].poll()
         for name in managers:
             if running[name].poll() is not None:
                 print(f"{name} ended with {running[name].returncode}: starting it again")
@@ -309,6 +312,9 @@ def _common(args: argparse.Namespace) -> dict[str, object]:
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": 10,
         "restart-strategy.fixed-delay.delay": "3 s",
+        # Of a machine that has other things to do, too.
+        "pekko.startup-timeout": "120 s",
+        "pekko.ask.timeout": "60 s",
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 20000,
     }
