@@ -342,6 +342,14 @@ class Statistics:
             },
         }
 
+    def __getstate__(self) -> Json:
+        """Give what is pickled: hashes once, which are the same of metrics of the same records."""
+        known: dict[bytes, np.ndarray] = {}
+        groups = (group for kind in self.groups.values() for group in kind.values())
+        for held in (held for group in (self.metrics, *groups) for held in group.values()):
+            held.hashes = known.setdefault(held.hashes.tobytes(), held.hashes)
+        return vars(self)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Statistics) and (
             (self.most, self.metrics, self.groups) == (other.most, other.metrics, other.groups)
