@@ -35,7 +35,7 @@ setup(
         "pyarrow>=18",
         "rich>=13",
         "scikit-image>=0.25",
-        # Student's t distribution, of intervals and tests.
+        # Student's t, and what tests of significance need (pipeline/statistics.py and drift.py).
         "scipy>=1.11.4",
         "tensorflow>=2.18",
         # What the tags of a TIFF say of its strips and tiles.

@@ -80,7 +80,7 @@ def read_baseline(path: str) -> Baseline:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BaselineError(f"--baseline {path}: {file} is no summary of a job: {error}") from error
     try:
-        summary = with_deviations(summary, file.removesuffix(SUMMARY))
+        summary = with_deviations(summary, file.rpartition("/")[0])
     except BaselineError as error:
         raise BaselineError(
             f"--baseline {path}: {error}; it is of an older version. Keep its {TABLE} beside it, "

@@ -211,8 +211,8 @@ def _told(one: Mapping[str, Any]) -> tuple[str, str, str]:
     if one["value"] is None:
         return one["gate"], "not passed", f"no image has {one['name']}"
     if one["is_share"]:
-        figure = f"{one['value']:.4%} of {one['images']} images are {one['name']}"
-        limit = f"{one['limit']:.4%}"
+        figure = f"{100 * one['value']:.4g} % of {one['images']} images are {one['name']}"
+        limit = f"{100 * one['limit']:.4g} %"
     elif one["name"] in COUNTED:
         figure = f"{one['name']}: {one['value']} of {one['images']} images"
         limit = str(one["limit"])

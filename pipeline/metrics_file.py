@@ -134,8 +134,8 @@ class MetricsFile:
             found.add(name, now if self.code in codes else before or 0)
         if self.job is not None:
             _add_job(found, self.job)
-        if self.job is not None and self.result is not None:
-            _add_results(found, self.job, self.result)
+        if self.result is not None:
+            _add_results(found, self.result)
             return found.figures
         told = {name for name, _ in found.figures}
         return {key: value for key, value in former.items() if key[0] not in told} | found.figures
@@ -196,7 +196,7 @@ def _add_job(found: _Found, job: Job) -> None:
     found.add("job_info", 1, **{name: as_text(value) for name, value in labels.items()})
 
 
-def _add_results(found: _Found, job: Job, result: Result) -> None:
+def _add_results(found: _Found, result: Result) -> None:
     summary = result.summary
     found.add("images_planned", summary["planned"])
     for status in STATUSES:
@@ -208,9 +208,9 @@ def _add_results(found: _Found, job: Job, result: Result) -> None:
     if "masters" in summary:
         found.add("masters_changed", len(summary["masters"]["changed"]))
     found.add("files_left_out", sum(summary["left_out"].values()))
-    for name, total in _totals(job.output).items():
+    for name, total in _totals(result.output).items():
         found.add(name, total)
-    for name, pace in Ledger(job.output).paces().items():
+    for name, pace in Ledger(result.output).paces().items():
         found.add(f"{name}_per_second", pace)
     for name, score in summary["metrics"].items():
         found.add("score_images", score["count"], score=name)

@@ -43,10 +43,13 @@ log = logging.getLogger("heliograph")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a job ended: its summary, its exit code, and how it passed its gates, if it has any."""
+    """How a job ended: its summary and exit code, the folder of its results, and how these passed
+    their gates, if they have any.
+    """
 
     summary: dict[str, Any]
     code: ExitCode
+    output: str
     verdict: gates.Verdict | None = None
 
 
@@ -205,13 +208,13 @@ def _run(ledger: Ledger, job: Job, found: _Found, options: PipelineOptions) -> R
     if ledger.is_stopping:
         left = summary["planned"] - accounted
         log.error("interrupted: %d images are left; run the same command again", left)
-        return Result(summary, ExitCode.INTERRUPTED)
+        return Result(summary, ExitCode.INTERRUPTED, job.output)
     if summary["planned"] != accounted:
         raise JobCrashedError(
             f"{summary['planned']} images were planned but {accounted} are accounted for in "
             f"{job.output}; run the same command again"
         )
-    return Result(summary, _code(summary, verdict), verdict)
+    return Result(summary, _code(summary, verdict), job.output, verdict)
 
 
 def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any]:
@@ -361,7 +364,7 @@ def _tell_plan(ledger: Ledger, todo: _Prepared) -> Result:
         print(f"{name:{width}}  {count:,}")
     if pace := ledger.pace():
         print(f"{'at the last pace':{width}}  {timedelta(seconds=round(todo.pixels / pace))}")
-    return Result({}, ExitCode.OK)
+    return Result({}, ExitCode.OK, ledger.output)
 
 
 def _check_names(sources: Iterable[Source], encoding: Encoding) -> None:

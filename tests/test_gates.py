@@ -107,7 +107,7 @@ def test_the_figures_of_a_gate_are_printed(archive, done, caplog):
     regate(archive, done, *options, code=ExitCode.FIXITY)
     mean = json.loads((done / "summary.json").read_text())["metrics"]["ssim_degraded"]["mean"]
     assert [record.message for record in caplog.records if "gate" in record.message] == [
-        "gate --max_failed 4.9%: not passed: 5.0000% of 20 images are failed, not at most 4.9000%",
+        "gate --max_failed 4.9%: not passed: 5 % of 20 images are failed, not at most 4.9 %",
         "gate --max_quarantined 2: passed: quarantined: 0 of 20 images",
         f"gate --at_least ssim_degraded=0.99: not passed: ssim_degraded is {mean:.6g} on average "
         "of 19 images, not at least 0.99",
@@ -292,6 +292,20 @@ def test_what_is_significant_must_matter_as_well():
     assert not found["passed"]
 
 
+def test_chance_raises_no_more_alarms_than_the_level_and_a_whole_deviation_is_found():
+    """Two hundred pairs of runs of a hundred images each, with twelve scores."""
+    rng = np.random.default_rng(3)
+
+    def a_run(shift):
+        scores = {f"score_{n}": side(rng.normal(30, 4, 100)) for n in range(11)}
+        return a_summary(scores | {"psnr_rgb_restored": side(rng.normal(30 - shift, 4, 100))})
+
+    alarms = [not compared(a_run(0), a_run(0), 0)[0]["passed"] for _ in range(200)]
+    assert sum(alarms) <= 6  # 1 % are 2; more than 6 come about in one of 200
+    found = [compared(a_run(4), a_run(0))[1]["psnr_rgb_restored"] == "worse" for _ in range(50)]
+    assert all(found)
+
+
 def test_more_failures_than_before_are_drift_and_fewer_are_none():
     few, many = a_summary({}, 1000, failed=2), a_summary({}, 1000, failed=30)
     assert compared(many, few)[1]["failed"] == "worse"
@@ -342,10 +356,12 @@ def older(summary):
 def test_a_baseline_of_an_older_version_needs_its_table(archive, done, tmp_path):
     text = older(json.loads((done / "summary.json").read_text()))
     (tmp_path / "summary.json").write_text(text)
-    with pytest.raises(drift.BaselineError, match=r"no .*metrics.parquet .* Keep its"):
-        drift.read_baseline(str(tmp_path / "summary.json"))
+    (tmp_path / "last.json").write_text(text)
+    for name in ("summary.json", "last.json"):
+        with pytest.raises(drift.BaselineError, match=f"no {tmp_path}/metrics.parquet .* Keep its"):
+            drift.read_baseline(str(tmp_path / name))
     os.link(done / "metrics.parquet", tmp_path / "metrics.parquet")
-    for path in (tmp_path, tmp_path / "summary.json"):
+    for path in (tmp_path, tmp_path / "last.json"):
         found = drift.read_baseline(str(path)).summary["metrics"]["ssim_degraded"]
         values = pq.read_table(done / "metrics.parquet").column("ssim_degraded").drop_null()
         assert found["std"] == pytest.approx(np.std(values.to_numpy(), ddof=1), rel=1e-12)

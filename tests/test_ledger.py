@@ -1,8 +1,10 @@
 """Commit records tell what became of the images of a batch, and summaries are made from them."""
 
 import json
+import time
 
 import pyarrow.parquet as pq
+import pytest
 
 from pipeline.ledger import FAILED, RESTORED, Ledger
 from pipeline.summary import summarise
@@ -48,3 +50,18 @@ def test_a_plan_gives_each_spec_by_its_reference(tmp_path):
     references = ledger.begin({}, specs, anew=True)
     assert [BatchSpec.from_json(ledger.spec(one)) for one in reversed(references)] == specs[::-1]
     assert len((tmp_path / "ledger" / "plan.jsonl").read_text().splitlines()) == 3
+
+
+def test_the_pace_is_that_of_a_run_that_was_not_stopped(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    for images, stops in ((800, False), (9000, True)):
+        begun = time.time() - 400
+        ledger.begin({"begun": begun, "images": images, "pixels": 100 * images}, [], anew=False)
+        if stops:
+            ledger.stop()
+        ledger.write_pace()
+        assert ledger.paces() == {
+            "images": pytest.approx(2, rel=0.2),
+            "pixels": pytest.approx(200, rel=0.2),
+        }
+    assert ledger.pace() == ledger.paces()["pixels"]

@@ -86,6 +86,8 @@ def test_a_job_that_went_well_tells_what_is_in_its_summary_and_its_files(archive
     psnr = pq.read_table(out / "metrics.parquet").column("psnr_rgb_degraded").to_numpy()
     assert found["score_mean", "psnr_rgb_degraded"] == pytest.approx(psnr.mean(), rel=1e-12)
     assert found["score_images", "psnr_rgb_degraded"] == 3
+    assert found["score_stddev", "psnr_rgb_degraded"] == pytest.approx(psnr.std(ddof=1))
+    assert found["score_quantile", "0.5", "psnr_rgb_degraded"] == np.median(psnr)
     assert found["gate_passed", "--max_failed 50%"] == found["gates_passed"] == 1
     assert (found["gate_value", "--max_failed 50%"], found["gate_limit", "--max_failed 50%"]) == (
         0,

@@ -8,6 +8,7 @@ import logging
 import mmap
 import os
 import sys
+import threading
 import time
 import zipfile
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from PIL import Image
 
 from models.saved_model import digest
 from pipeline.ledger import Ledger
+from pipeline.lock import Lock, LockedError
 from pipeline.summary import Part, finish, fold, summarise
 from tests.jobs import run
 from tests.object_stores import CLOSE, PASS, Proxy, gcs_server, hdfs_server, s3_server
@@ -459,6 +461,29 @@ def test_a_job_from_store_to_store_equals_the_same_job_here(store, heliograph, j
     }
 
 
+def test_of_jobs_that_claim_an_output_in_a_store_together_one_holds_it(store):
+    out = f"{store.bucket}/output"
+    held, refused = [], []
+
+    def claim(number):
+        try:
+            with Lock(out):
+                held.append(number)
+                while len(refused) < 2:
+                    time.sleep(0.01)
+        except LockedError as error:
+            refused.append(str(error))
+
+    jobs = [threading.Thread(target=claim, args=(number,)) for number in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+    assert (len(held), len(refused)) == (1, 2)
+    assert all(f"another job holds {out}: process {os.getpid()}" in said for said in refused)
+    assert listed(out) == []
+
+
 @pytest.mark.parametrize("kind", ["webdataset", "parquet"])
 def test_shards_go_to_a_store_and_come_back(store, job_here, tmp_path, kind, caplog):
     def there(name):
@@ -467,8 +492,8 @@ def test_shards_go_to_a_store_and_come_back(store, job_here, tmp_path, kind, cap
 
     there("first")
     sent = enumerate(verb == "PUT" or "/upload/" in path for verb, path, _ in store.proxy.seen)
-    # The first files are the lock's, two of them, and the ledger's: the plan and the job.
-    *_, shard = itertools.islice((number for number, writes in sent if writes), 5)
+    # The first files are the lock's, three of them, and the ledger's: the plan and the job.
+    *_, shard = itertools.islice((number for number, writes in sent if writes), 6)
     store.proxy.fail(*[PASS] * shard, 503)
     there(kind)
     assert "storage: 1 calls were tried again" in caplog.text

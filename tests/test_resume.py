@@ -246,6 +246,7 @@ def test_ctrl_c_ends_a_job_between_two_batches(archive, tmp_path, out):
         (archive / f"{number}.png").write_bytes(png(small(height=96, width=96)))
     command = [sys.executable, "-m", "heliograph", "degrade", str(archive), str(out)]
     command += ["--recipe", "snow:5+frost:5+fog:5", "--batch_size", "1", "--workers", "1"]
+    command += ["--max_failed", "0", "--metrics_file", str(tmp_path / "job.prom")]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     folder = out / "ledger/batches"
     deadline = time.monotonic() + 120
@@ -260,6 +261,10 @@ def test_ctrl_c_ends_a_job_between_two_batches(archive, tmp_path, out):
     assert f"interrupted: {173 - done} images are left" in said
     summary = json.loads((out / "summary.json").read_text())
     assert summary["restored"] + summary["failed"] == done
+    assert not (out / "gates.json").exists()  # of half a job nothing is told
+    told = (tmp_path / "job.prom").read_text()
+    assert f'heliograph_last_run_exit_code{{output="{out}"}} 130.0\n' in told
+    assert f'heliograph_last_completion_timestamp_seconds{{output="{out}"}} 0.0\n' in told
     before = commits(out)
     ended = run("degrade", archive, out, *command[6:10], code=ExitCode.INCOMPLETE)
     assert ended.summary["planned"] == 173
