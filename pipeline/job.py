@@ -77,8 +77,10 @@ def make_job(args: argparse.Namespace) -> Job:
     """
     _refuse_credentials(args)
     try:
-        recipes = parse_recipes(args.recipe) if getattr(args, "recipe", None) else ()
-        models = split_models(args.model) if getattr(args, "model", None) else []
+        said = getattr(args, "recipe", None)
+        recipes = () if said is None else parse_recipes(said)
+        named = getattr(args, "model", None)
+        models = [] if named is None else split_models(named)
         _check_several(args, len(recipes), len(models))
         several = len(recipes) > 1 or len(models) > 1
         recipe = recipes[0] if recipes and not several else None

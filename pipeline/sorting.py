@@ -45,7 +45,7 @@ def write_run(table: pa.Table, path: str, scratch: str) -> None:
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with pa.ipc.new_file(sink, table.schema, options=options) as writer:
         writer.write_table(table, max_chunksize=BATCH)
-    storage.write(path, memoryview(sink.getvalue()), scratch)
+    storage.write(path, memoryview(sink.getvalue()).cast("B"), scratch)
 
 
 @contextmanager

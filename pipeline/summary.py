@@ -195,7 +195,7 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _read(ledger: Ledger, batches: Sequence[str]) -> Iterator[list[Row]]:
-    if storage.is_local(ledger.output):
+    if storage.is_local(ledger.output) or len(batches) <= _READERS:  # a thread is a client
         yield from map(ledger.batch, batches)
         return
     with ThreadPoolExecutor(_READERS) as pool:

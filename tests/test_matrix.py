@@ -206,6 +206,13 @@ def test_what_failed_in_one_cell_is_done_again_there(models, photographs, tmp_pa
     assert (summary["planned"], summary["restored"], summary["failed"]) == (8, 6, 2)
     done = committed(out).items() - before.items()
     assert len(done) == 2  # the dark one, in two of four cells
+    # A file of one cell that is not what it was.
+    (out / "images/identity/jpeg-2/light.png").write_bytes(b"eaten by moths")
+    assert not verify(str(out))["sound"]
+    before = rows(out)
+    assert run(*told, "--retry", "damaged").summary["planned"] == 8
+    assert verify(str(out))["sound"]
+    assert rows(out) == before
     # Only some of the images, and then the others.
     few = tmp_path / "few"
     told = (told[0], folder, few, *told[3:])
@@ -309,6 +316,8 @@ def test_without_images_there_are_scores(matrix, tmp_path):
         (("degrade", "--recipe", "jpeg:1-2"), "several recipes are for `heliograph evaluate`"),
         (("evaluate", "--model", "denoise,denoise", "--recipe", "jpeg:1"), "names a model twice"),
         (("evaluate", "--model", "denoise,", "--recipe", "jpeg:1"), "a name is missing"),
+        (("evaluate", "--model", "", "--recipe", "jpeg:1"), "a name is missing"),
+        (("evaluate", "--recipe", ""), "a name is missing"),
         (("evaluate", "--model", "denoise,nothing", "--recipe", "jpeg:1"), "unknown model"),
         (
             ("evaluate", "--model", "denoise,colorize", "--recipe", "jpeg:1", "--margin", "9"),

@@ -3,6 +3,7 @@
 import errno
 import io
 import itertools
+import json
 import logging
 import mmap
 import os
@@ -26,14 +27,17 @@ from PIL import Image
 
 from models.saved_model import digest
 from pipeline.job import JobCrashedError
+from pipeline.ledger import Ledger
 from pipeline.lock import Lock, LockedError
 from pipeline.repair import repair
+from pipeline.summary import Part, finish, fold, summarise
 from pipeline.verify import verify_all
 from tests.jobs import run
 from tests.object_stores import CLOSE, PASS, Proxy, gcs_server, hdfs_server, s3_server
 from tests.photographs import saved, small
 from tests.test_storage import NAMES
 from transforms import storage
+from transforms.record import Batch, Record, Source
 from transforms.storage import OutageError, StorageError
 
 PHOTO = saved(small(), "PNG")
@@ -726,3 +730,22 @@ def test_what_a_network_folder_refuses_for_a_while_is_tried_again(monkeypatch, t
     monkeypatch.setattr(storage.os, "stat", moody)
     assert storage.read(str(tmp_path / "a.jpg")) == PHOTO
     assert len(caplog.messages) == 2
+
+
+def test_a_summary_is_made_in_a_store(store):
+    output = f"{store.bucket}/summed"
+    ledger = Ledger(output)
+    ledger.begin({"planned": 3}, [], anew=True)
+    for number in range(3):
+        source = Source(f"{number}.png", f"/archive/{number}.png", 10, 0.5)
+        ledger.commit(Batch(f"b{number}", (Record(source=source, metrics={"mse_gain": number}),)))
+    runs = f"{ledger.scratch}/runs"
+    parts = [fold(ledger, [batch], runs, ledger.scratch) for batch in ("b2", "b0", "b1")]
+    whole = Part()
+    for part in parts:
+        whole.merge(part)
+    told = finish(ledger, whole)
+    table = pq.read_table(io.BytesIO(storage.read(f"{output}/metrics.parquet")))
+    assert table["key"].to_pylist() == ["0.png", "1.png", "2.png"]
+    assert told == json.loads(storage.read(f"{output}/summary.json")) == summarise(output)
+    assert told["metrics"]["mse_gain"]["mean"] == 1

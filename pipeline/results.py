@@ -1,0 +1,39 @@
+"""What is made from an output's ledger, made anew at once: outside of a job's graph, which makes the
+same in steps.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.ledger import Ledger
+from pipeline.options import PICTURES
+from pipeline.report import page
+from pipeline.scoreboard import board
+from pipeline.summary import RESULTS, summarise
+
+
+def names(job: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the files that are made from the ledger of a job, as its `job.json` is."""
+    return (*RESULTS, *(board.FILES if _is_evaluation(job) else ()), page.REPORT)
+
+
+def rebuild(output: str, pictures: int = PICTURES) -> None:
+    """Make them all anew.
+
+    Args:
+        output: the folder of the job's results.
+        pictures: how many records of each kind the report shows as pictures.
+
+    Raises:
+        LedgerError: a commit record is damaged.
+        StorageError: a file cannot be read or written.
+    """
+    summarise(output)
+    if _is_evaluation(Ledger(output).job() or {}):
+        board.make(output)
+    page.write(output, pictures)
+
+
+def _is_evaluation(job: Mapping[str, Any]) -> bool:
+    facts = job.get("job", {})
+    return facts.get("command") == "evaluate" and bool(facts.get("model"))
