@@ -64,7 +64,7 @@ format: setup ## bring the code into shape
 docs: setup ## make docs/degradations.md and its pictures
 	$(BIN)/python scripts/degradation_gallery.py
 
-bench: setup ## time degradations, metrics, summaries, the pipeline and shards against plain loops: make bench PHOTOS=folder
+bench: setup ## time degradations, metrics, summaries, reports, the pipeline and shards against plain loops: make bench PHOTOS=folder
 	$(BIN)/python benchmarks/degradations.py
 	$(BIN)/python benchmarks/throughput.py $(PHOTOS)
 	-$(BIN)/python benchmarks/metrics.py
@@ -76,6 +76,7 @@ bench: setup ## time degradations, metrics, summaries, the pipeline and shards a
 	-$(BIN)/python benchmarks/scoreboard.py
 	-$(BIN)/python benchmarks/resume.py
 	-$(BIN)/python benchmarks/resume.py --shards
+	-$(BIN)/python benchmarks/report.py
 
 clean: ## remove what the other targets made
 	rm -rf .venv build heliograph-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache

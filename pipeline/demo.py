@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.contact_sheet import Row, contact_sheet
 from pipeline.ledger import QUARANTINED, Ledger
 from pipeline.options import Job
+from pipeline.report.page import REPORT
 from transforms import codec, storage
 from transforms.metrics import DEFAULT
 from transforms.write import IMAGES, QUARANTINE
@@ -59,4 +60,4 @@ def finish(job: Job) -> None:
     sheet = contact_sheet(rows, title=f"{job.model} on {job.recipe}")
     ledger.write_result(SHEET, sheet)
     ledger.finish()
-    log.info("look at it: %s", storage.join(job.output, SHEET))
+    log.info("look at it: %s", storage.join(job.output, REPORT))

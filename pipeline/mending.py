@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import packages, salvage
+from pipeline import packages, results, salvage
 from pipeline.ledger import LEDGER, Ledger, LedgerError, batch_of
 from pipeline.packages import bag
 from pipeline.packages.package import master
 from pipeline.resume import numbered
-from pipeline.summary import RESULTS, summarise
+from pipeline.summary import TABLES, summarise
 from pipeline.verify import (
     Finding,
     check_record,
@@ -318,16 +318,24 @@ class Mending:
         if self.dry and self.reopened:
             return  # what they will be is known once it is mended
         now = self._made_beside() or {}
-        if before == now:
+        # Of what is made of the tables and of pictures it is enough that it is there.
+        gone = [
+            name
+            for name in results.names(self.ledger.job() or {})
+            if name not in TABLES and not storage.exists(storage.join(self.results, name))
+        ]
+        if before == now and not gone:
             return
         if not self.dry:
-            summarise(self.results)
+            results.rebuild(self.results)
             self.ledger.finish()
             now = _digests(self.results)
         for name, digest in before.items():
             if digest != now[name]:
                 reason = "it is not there" if digest is None else "it is not what the ledger says"
                 self._note(name, reason, "made again from the ledger")
+        for name in gone:
+            self._note(name, "it is not there", "made again from the ledger")
 
     def _made_beside(self) -> dict[str, str | None] | None:
         """Give the digests of what is made of the ledger, without writing to the output; None where
@@ -377,7 +385,7 @@ class Mending:
 
 def _digests(results: str) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
-    for name in RESULTS:
+    for name in TABLES:
         path = storage.join(results, name)
         data = storage.read(path) if storage.exists(path) else None
         found[name] = None if data is None else hashlib.sha256(data).hexdigest()

@@ -1,6 +1,4 @@
-"""What is made from an output's ledger, made anew at once: outside of a job's graph, which makes the
-same in steps.
-"""
+"""What is made from an output's ledger, made anew at once; a job's graph makes it in steps."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,12 +7,15 @@ from pipeline.ledger import Ledger
 from pipeline.options import PICTURES
 from pipeline.report import page
 from pipeline.scoreboard import board
-from pipeline.summary import RESULTS, summarise
+from pipeline.summary import TABLES, summarise
+
+# All that there may be of them.
+RESULTS = (*TABLES, *board.FILES, page.REPORT)
 
 
 def names(job: Mapping[str, Any]) -> tuple[str, ...]:
     """Name the files that are made from the ledger of a job, as its `job.json` is."""
-    return (*RESULTS, *(board.FILES if _is_evaluation(job) else ()), page.REPORT)
+    return (*TABLES, *(board.FILES if _is_evaluation(job) else ()), page.REPORT)
 
 
 def rebuild(output: str, pictures: int = PICTURES) -> None:

@@ -32,11 +32,10 @@ from pipeline.options import Job
 from pipeline.packages import bag
 from pipeline.plan import slice_in_cells, without
 from pipeline.progress import Progress
+from pipeline.results import RESULTS
 from pipeline.resume import Left, find_left, selected, settle, state_of
 from pipeline.runner import execute, prepare
-from pipeline.scoreboard import board as scoreboard
 from pipeline.scoreboard.gate import ScoreboardError, check_archive
-from pipeline.summary import RESULTS
 from transforms import storage
 from transforms.record import BatchSpec, Source
 from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
@@ -322,13 +321,11 @@ def _clear(job: Job) -> None:
     before = bag.results_in(job.packaging.root) or job.output
     # First what says that the others are there: if this is interrupted, they are done again.
     storage.delete_folder(storage.join(before, LEDGER, "batches"))
-    for name in scoreboard.FILES:
-        storage.delete(storage.join(before, name))
     for folder in FOLDERS:
         storage.delete_folder(storage.join(before, folder))
+    for name in RESULTS:
+        storage.delete(storage.join(before, name))
     if before != job.output:
-        for name in RESULTS:
-            storage.delete(storage.join(before, name))
         for folder in (*packages.FOLDERS, LEDGER):  # by which it is known, last
             storage.delete_folder(storage.join(before, folder))
 

@@ -31,7 +31,7 @@ from pipeline.tables import FAILURE, conformed, schema_of, table_of
 from transforms import storage
 from transforms.scratch import Pieces, contents
 
-RESULTS = ("metrics.parquet", "failures.jsonl", "summary.json", "report.html")
+TABLES = ("metrics.parquet", "failures.jsonl", "summary.json")
 
 # Rows of a row group of metrics.parquet.
 ROW_GROUP = 1 << 16
@@ -221,7 +221,7 @@ def finish(ledger: Ledger, whole: Part) -> dict[str, Any]:
         StorageError: one cannot be written.
     """
     schema = schema_of(whole.metrics, whole.guards)
-    table, failures, summary, _ = RESULTS
+    table, failures, summary = TABLES
     with (
         tempfile.TemporaryFile(prefix="heliograph-") as columns,
         tempfile.TemporaryFile(prefix="heliograph-") as lines,

@@ -344,7 +344,8 @@ def test_the_demo_improves_every_photograph_and_draws_it(tmp_path, heliograph):
     output = tmp_path / "demo"
     done = heliograph("demo", output)
     assert "PSNR" in done.stdout
-    assert "contact_sheet.jpg" in done.stderr
+    assert "report.html" in done.stderr
+    assert (output / "report.html").stat().st_size > 100_000
     found = rows(output)
     assert len(found) == 4
     assert all(row["psnr_rgb_gain"] > 9 for row in found.values())

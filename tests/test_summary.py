@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pipeline import groups, sorting, summary
 from pipeline.ledger import Ledger
 from pipeline.statistics import OTHERS
-from pipeline.summary import RESULTS, Part, Summarise, fold, summarise
+from pipeline.summary import TABLES, Part, Summarise, fold, summarise
 from tests.jobs import IN_PROCESS, run
 from transforms.recipe import parse_recipe
 from transforms.record import Batch, Derivative, Failure, Record, Source, Tripped
@@ -50,7 +50,7 @@ def commit(output: Path, *batches, **job):
 
 
 def results(output: Path) -> dict[str, bytes]:
-    return {name: (output / name).read_bytes() for name in RESULTS}
+    return {name: (output / name).read_bytes() for name in TABLES}
 
 
 keys = st.text(
@@ -214,7 +214,7 @@ def test_beam_and_a_single_process_write_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(summary, "_LEAST", 4000)
     assert len(summary.shared_out(ledger)) == 8
     found = []
-    for name in RESULTS:
+    for name in TABLES:
         (tmp_path / name).unlink()
     with beam.Pipeline(runner=IN_PROCESS[1]) as pipeline:
         counted = pipeline | beam.Create([50, 50]) | Summarise(str(tmp_path))

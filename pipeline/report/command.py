@@ -4,10 +4,12 @@ import logging
 import os
 from collections.abc import Sequence
 
+from pipeline.generations import root_of
 from pipeline.ledger import LEDGER, LedgerError
 from pipeline.lock import Lock
 from pipeline.packages import bag
 from pipeline.report import compare, page
+from pipeline.results import rebuild
 from pipeline.summary import summarise
 from transforms import storage
 
@@ -35,10 +37,10 @@ def report(outputs: Sequence[str], to: str | None, pictures: int) -> str:
     if len(results) > 1:
         for output, found in zip(outputs, results, strict=True):
             if not all(storage.exists(storage.join(found, name)) for name in _NEEDED):
-                with Lock(output):
+                with Lock(root_of(output)):
                     summarise(found)
         return _put(to or COMPARISON, compare.build(results, pictures))
-    with Lock(outputs[0]):
+    with Lock(root_of(outputs[0])):
         return _rebuild(outputs[0], results[0], to, pictures)
 
 
@@ -55,9 +57,8 @@ def _results(output: str) -> str:
 def _rebuild(output: str, results: str, to: str | None, pictures: int) -> str:
     path = storage.join(results, page.REPORT)
     if not bag.is_declared(output):
-        summarise(results)
+        rebuild(results, pictures)
         if to is None:
-            page.write(results, pictures)
             return path
     made = page.build(results, pictures)
     if to is not None:
