@@ -174,8 +174,9 @@ def start(args: argparse.Namespace) -> None:
             start_new_session=True,
         )
     (args.folder / "supervisor.pid").write_text(str(supervisor.pid))
-    ends = time.monotonic() + 300
-    while (overview := _overview(args.port)).get("taskmanagers") != args.taskmanagers:
+    ends = time.monotonic() + 600
+    slots = args.taskmanagers * args.slots
+    while (overview := _overview(args.port)).get("slots-total") != slots:
         if supervisor.poll() is not None or time.monotonic() > ends:
             stop(args)
             raise ClusterError(f"it did not start: {overview}; see {args.folder / 'log'}")
