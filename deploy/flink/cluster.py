@@ -174,11 +174,10 @@ def start(args: argparse.Namespace) -> None:
             start_new_session=True,
         )
     (args.folder / "supervisor.pid").write_text(str(supervisor.pid))
-    ends = time.monotonic() + 300
-    while (overview := _overview(args.port)).get("taskmanagers") != args.taskmanagers:
-        manager = pids(args.folder).get("jobmanager")
-        died = manager is not None and not Path(f"/proc/{manager}/cmdline").exists()
-        if died or supervisor.poll() is not None or time.monotonic() > ends:
+    ends = time.monotonic() + 600
+    slots = args.taskmanagers * args.slots
+    while (overview := _overview(args.port)).get("slots-total") != slots:
+        if supervisor.poll() is not None or time.monotonic() > ends:
             stop(args)
             raise ClusterError(f"it did not start: {overview}; see {args.folder / 'log'}")
         time.sleep(0.3)
@@ -237,15 +236,17 @@ def supervise(args: argparse.Namespace) -> None:
     (args.folder / "tmp").mkdir()
     running = {"jobmanager": _start_java(args, "jobmanager")}
     managers = [f"taskmanager-{number}" for number in range(1, args.taskmanagers + 1)]
-    running |= {name: _start_java(args, name) for name in managers}
     while not ended:
         time.sleep(0.5)
-        running["jobmanager"].poll()
-        for name in managers:
-            if running[name].poll() is not None:
-                print(f"{name} ended with {running[name].returncode}: starting it again")
-                sys.stdout.flush()
+        for name, process in running.items():
+            code = process.poll()
+            # A JobManager that was killed has lost its jobs, and somebody should know. One that
+            # gives up has not started: Flink lets it take 10 seconds to, however busy a machine is.
+            if code is not None and (name in managers or code > 0):
+                print(f"{name} ended with {code}: starting it again", flush=True)
                 running[name] = _start_java(args, name)
+        if len(running) == 1 and "error" not in _overview(args.port):
+            running |= {name: _start_java(args, name) for name in managers}
     for process in reversed(running.values()):
         process.terminate()
     for process in running.values():
@@ -312,9 +313,7 @@ def _common(args: argparse.Namespace) -> dict[str, object]:
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": 10,
         "restart-strategy.fixed-delay.delay": "3 s",
-        # Of a machine that has other things to do, too.
-        "pekko.startup-timeout": "120 s",
-        "pekko.ask.timeout": "60 s",
+        "pekko.ask.timeout": "60 s",  # of a machine that has other things to do, too
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 20000,
     }
