@@ -107,6 +107,7 @@ class _Prepared:
         left: what is left of the images.
         specs: its batches.
         state: digest of what planning saw, where the run covers the whole archive.
+        gone: how many images of the ledger are no longer in the archive.
         settles: whether the ledger is to be brought in line with what is left.
     """
 
@@ -116,6 +117,7 @@ class _Prepared:
     specs: Sequence[BatchSpec]
     state: str | None
     settles: bool
+    gone: int
 
     @property
     def planned(self) -> int:
@@ -141,7 +143,9 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
             done = ledger.has_committed(batch.id for spec in planned for batch in spec.batches())
             specs = without(planned, done)
             rest = [source for spec in specs for source in spec.sources]
-            left = Left(sources=rest, kept=len(sources) - len(rest), counts=+Counter(new=len(rest)))
+            # With those that are gone from the archive, whose rows stay.
+            kept = before["planned"] - len(rest)
+            left = Left(sources=rest, kept=kept, counts=+Counter(new=len(rest)))
             return _Prepared(
                 sources=sources,
                 left_out=left_out,
@@ -149,6 +153,7 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
                 specs=specs,
                 state=state,
                 settles=False,
+                gone=before.get("gone", 0),
             )
     left = Left(sources=sources, kept=0, counts=Counter(new=len(sources)))
     if before:
@@ -165,7 +170,13 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
     # Where the ledger is asked for the very same archive and nothing is left, it is in line.
     same = before is not None and whole and before.get("state") == state and not left.sources
     return _Prepared(
-        sources=sources, left_out=left_out, left=left, specs=specs, state=state, settles=not same
+        sources=sources,
+        left_out=left_out,
+        left=left,
+        specs=specs,
+        state=state,
+        settles=not same,
+        gone=len(left.gone),
     )
 
 
@@ -209,7 +220,7 @@ def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any
         "digest": job.digest,
         "job": {**job.facts, "archives": list(job.archives)},
         "planned": todo.planned,
-        "gone": len(todo.left.gone),
+        "gone": todo.gone,
         "left_out": todo.left_out,
         "versions": versions(),
         "environment": {
