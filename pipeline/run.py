@@ -131,6 +131,7 @@ class _Prepared:
         left: what is left of the images.
         specs: its batches.
         state: digest of what planning saw, where the run covers the whole archive.
+        gone: how many images of the ledger are no longer in the archive.
         settles: whether the ledger is to be brought in line with what is left.
     """
 
@@ -140,6 +141,7 @@ class _Prepared:
     specs: Sequence[BatchSpec]
     state: str | None
     settles: bool
+    gone: int
 
     @property
     def planned(self) -> int:
@@ -169,7 +171,8 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
             records = sum(max(1, len(spec.cells)) * len(spec.sources) for spec in specs)
             left = Left(
                 sources=todo,
-                kept=len(sources) * len(job.cells) - records,
+                # With those of masters that are gone from the archive, whose rows stay.
+                kept=before["planned"] - records,
                 counts=+Counter(new=len(todo)),
                 cells={key: cells for key, (_, cells) in rest.items() if cells},
                 of=len(job.cells),
@@ -181,6 +184,7 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
                 specs=specs,
                 state=state,
                 settles=False,
+                gone=before.get("gone", 0),
             )
     left = Left(sources=sources, kept=0, counts=Counter(new=len(sources)), of=len(job.cells))
     if before:
@@ -205,7 +209,13 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
     # Where the ledger is asked for the very same archive and nothing is left, it is in line.
     same = before is not None and whole and before.get("state") == state and not left.sources
     return _Prepared(
-        sources=sources, left_out=left_out, left=left, specs=specs, state=state, settles=not same
+        sources=sources,
+        left_out=left_out,
+        left=left,
+        specs=specs,
+        state=state,
+        settles=not same,
+        gone=len(left.gone),
     )
 
 
@@ -284,7 +294,7 @@ def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any
         "digest": job.digest,
         "job": {**job.facts, "archives": list(job.archives)},
         "planned": todo.planned,
-        "gone": len(todo.left.gone),
+        "gone": todo.gone,
         "left_out": todo.left_out,
         "versions": versions(),
         "environment": {

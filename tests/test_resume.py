@@ -136,6 +136,9 @@ def test_masters_that_are_gone_are_told_and_their_derivatives_stay(archive, out,
     assert (out / "images/5.png").exists()
     assert "1 images that are done are no longer in the archive" in caplog.text
     assert "5.png" in caplog.text
+    written = commits(out)
+    assert degrade(archive, out) == summary, "and it stays so"
+    assert commits(out) == written
 
 
 def test_what_failed_is_done_again_when_asked(archive, out):
