@@ -9,6 +9,8 @@ from pipeline.report.scores import Mean, Score
 from transforms import storage
 
 FILE = "scoreboard.json"
+# What stands for them where a line is of all.
+ALL_RECIPES = "all recipes"
 # Scores of which a report shows the board; all are in the file.
 _SHOWN = 2
 
@@ -48,7 +50,7 @@ def _board(
         low, high = said["gain"]["ci95"] or (None, None)
         lines.append(
             {
-                "recipe": texts.get(result["recipe"], "all recipes"),
+                "recipe": texts.get(result["recipe"], ALL_RECIPES),
                 "model": result["model"],
                 "before": before,
                 "after": after,

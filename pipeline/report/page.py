@@ -54,17 +54,18 @@ def build(output: str, count: int = PICTURES) -> bytes:
         scores = scores_of(summary, rows)
         grouped = reasons.failures(storage.join(output, "failures.jsonl"))
         job = summary.get("job", {})
+        scoreboard = boards(output, job, scores)
         context = {
             "title": title_of(job),
             "eyebrow": _eyebrow(job),
             "summary": summary,
-            "verdict": verdict(summary, scores, rows),
+            "verdict": verdict(summary, scores, rows, scoreboard),
             "tiles": _tiles(summary),
             "scores": scores,
             "shares": {score.name: _better(score, rows) for score in scores if score.compares},
             "charts": [_chart(score, rows) for score in scores[:_CHARTED]],
             "groups": _groups(summary, scores),
-            "boards": boards(output, job, scores),
+            "boards": scoreboard,
             "shown": shown_of(output, job, rows, scores, count),
             "failed": grouped[FAILED],
             "held": grouped[QUARANTINED],

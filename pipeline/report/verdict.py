@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.ledger import FAILED, QUARANTINED, RESTORED, SKIPPED, STATUSES
+from pipeline.report.board import ALL_RECIPES
 from pipeline.report.rows import Rows
 from pipeline.report.scores import Mean, Score
 from pipeline.report.words import images, joined, number, percent
@@ -34,13 +35,28 @@ class Verdict:
     done: str
 
 
-def verdict(summary: Mapping[str, Any], scores: Sequence[Score], rows: Rows) -> Verdict:
-    """Give a job's verdict."""
-    command = summary.get("job", {}).get("command", "")
-    done = _DONE.get(command, "passed on")
-    counts = _counts(summary, done)
+def verdict(
+    summary: Mapping[str, Any],
+    scores: Sequence[Score],
+    rows: Rows,
+    boards: Sequence[Mapping[str, Any]] = (),
+) -> Verdict:
+    """Give a job's verdict.
+
+    Args:
+        summary: of the job.
+        scores: of it.
+        rows: of its table.
+        boards: its scoreboard, where it has several models or recipes: see `board.boards`. Means
+            over all of them would say nothing of any.
+    """
+    job = summary.get("job", {})
+    done = _DONE.get(job.get("command", ""), "passed on")
+    counts = _counts(summary, done, len(job.get("cells", ())))
     compared = [score for score in scores if score.compares and score.change is not None]
-    if compared:
+    if boards and boards[0]["lines"]:
+        tone, headline, more = _best(boards[0])
+    elif compared:
         tone, headline, more = _gain(compared, rows)
     else:
         tone, headline, more = "open", counts, _changes(scores)
@@ -57,9 +73,11 @@ def verdict(summary: Mapping[str, Any], scores: Sequence[Score], rows: Rows) -> 
     return Verdict(tone, headline, tuple(filter(None, sentences)), done)
 
 
-def _counts(summary: Mapping[str, Any], done: str) -> str:
+def _counts(summary: Mapping[str, Any], done: str, cells: int) -> str:
     accounted = sum(summary[status] for status in STATUSES)
     total = images(accounted)
+    if cells:  # an image has a result in each
+        total = f"{accounted:,} results of {images(-(-accounted // cells))}"
     if summary[RESTORED] == accounted:
         return f"All {total} were {done}." if accounted > 1 else f"{total} was {done}."
     parts = [f"{summary[RESTORED]:,} were {done}"]
@@ -110,14 +128,45 @@ def _gain(compared: Sequence[Score], rows: Rows) -> tuple[Tone, str, tuple[str, 
     return tone, headline, tuple(sentences)
 
 
+def _best(board: Mapping[str, Any]) -> tuple[Tone, str, tuple[str, ...]]:
+    """Say which model of a scoreboard did best over all its recipes, and what the others did."""
+    score: Score = board["score"]
+    over_all = [line for line in board["lines"] if line["recipe"] == ALL_RECIPES]
+    lines = sorted(over_all or board["lines"], key=lambda line: (line["rank"], -line["gain"].mean))
+    first, *others = lines
+    tones: dict[bool, Tone] = {True: "good", False: "bad"}
+    gain = first["gain"]
+    tone: Tone = tones[gain.mean > 0] if gain.low is not None and gain.differs else "open"
+    told = _went(score, first["before"], first["after"], gain)
+    if not others:
+        words = {"good": "It helped", "bad": "It did harm", "open": "Whether it helped is open"}
+        return tone, f"{words[tone]}: {told}.", ()
+    ties = [line["model"] for line in others if line["rank"] == 1]
+    if ties:
+        names = joined([first["model"], *ties])
+        headline = f"No one model is best: by {score.title}, {names} cannot be told apart."
+        others = lines
+    else:
+        headline = f"{first['model']} did best: {told}."
+    more = (
+        f"{line['model']}: {_went(score, line['before'], line['after'], line['gain'])}."
+        for line in others
+    )
+    return ("open" if ties else tone), headline, tuple(more)
+
+
 def _by(score: Score, gain: Mean) -> str:
-    metric = score.metric
-    unit = f" {metric.unit}" if metric.unit else ""
     assert score.before is not None, "there is no gain without it"
     assert score.after is not None, "nor without this"
+    return _went(score, score.before.mean, score.after.mean, gain)
+
+
+def _went(score: Score, before: float, after: float, gain: Mean) -> str:
+    metric = score.metric
+    unit = f" {metric.unit}" if metric.unit else ""
     said = (
-        f"{score.title} went from {number(score.before.mean, metric.digits)} to "
-        f"{number(score.after.mean, metric.digits)}{unit} on average"
+        f"{score.title} went from {number(before, metric.digits)} to "
+        f"{number(after, metric.digits)}{unit} on average"
     )
     if gain.low is None or gain.high is None:
         return said
