@@ -92,7 +92,7 @@ def test_a_matrix_equals_its_jobs(masters, models, matrix, tmp_path, monkeypatch
     monkeypatch.setitem(METRICS, "ssim", counted)
     monkeypatch.setattr(BatchCoder, "encode", lambda *a: pytest.fail("pixels are written down"))
     metrics = ("--metrics", "default,ciede2000")
-    out, summary = matrix(*metrics, code=ExitCode.INCOMPLETE)
+    out, summary = matrix(*metrics, "--pictures", 0, code=ExitCode.INCOMPLETE)
     assert len(decoded) == 6  # five photographs, and one that is none: not once for each cell
     # Of six images: doing nothing on each of three recipes, and two models on each.
     assert scored.count(1) == 6 * 3 + 6 * 3 * 2
@@ -100,6 +100,9 @@ def test_a_matrix_equals_its_jobs(masters, models, matrix, tmp_path, monkeypatch
     assert summary["planned"] == 7 * 6  # a file of two pages is two images
     assert summary["further_pages"] == 6
     assert summary["failed"] == 6
+    page = (out / "report.html").read_text()
+    assert re.search(r'class="headline">(blur did best: PSNR went|No one model is best: )', page)
+    assert "Of 42 results of 7 images, 36 were restored and 6 failed." in page
     found, names = rows(out), []
     for model in MODELS:
         for recipe, folder in zip(RECIPES, FOLDERS, strict=True):
