@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import (
 from pipeline.options import OPTIONS
 
 # What says how to reach storage: all that a command needs which runs no pipeline.
-STORAGE = (AzureOptions, GoogleCloudOptions, HadoopFileSystemOptions, S3Options)
+STORAGE = (AzureOptions, GoogleCloudOptions, HadoopFileSystemOptions, S3Options, SetupOptions)
 # What Beam has an option of its own for, of the same meaning and another form: ours counts.
 _BEAMS = {"dry_run"}
 

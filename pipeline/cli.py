@@ -52,12 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to_stderr("-v" in argv or "--verbose" in argv)
     if argv[0] == "models":
         return _models(parser.parse_args(argv))
-    if argv[0] == VERIFY:
-        return _verify(parser, commands[VERIFY], argv)
-    if argv[0] == REPAIR:
-        return _repair(parser, commands[REPAIR], argv)
-    if argv[0] == REPORT:
-        return _report(parser, commands[REPORT], argv)
+    if argv[0] in _ON_OUTPUTS:
+        return _on_outputs(parser, commands[argv[0]], argv)
     if argv[0] == TRAIN:
         return _train(parser, commands[TRAIN], argv)
     return _job(parser, commands, argv)
@@ -273,70 +269,10 @@ def _options(parser: argparse.ArgumentParser, args: argparse.Namespace, own: set
         parser.error(f"--beam_plugin: {error}")
 
 
-def _verify(
+def _on_outputs(
     parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
 ) -> int:
-    from pipeline import beam_options
-
-    own = beam_options.add_to(command)  # some are of storage
-    args = parser.parse_args(argv)
-
-    from apache_beam.io.filesystems import FileSystems
-
-    from pipeline import verify
-    from pipeline.job import ExitCode
-    from pipeline.ledger import LedgerError
-
-    FileSystems.set_options(_options(parser, args, own))
-    try:
-        found = verify.verify_all(
-            args.output, deep=args.deep, with_masters=args.masters, threads=args.parallel
-        )
-        verify.dump(found, args.json)
-    except (LedgerError, OSError) as error:
-        log.error("%s", error)
-        return ExitCode.USAGE
-    verify.tell(found)
-    return ExitCode.OK if found["sound"] else ExitCode.FIXITY
-
-
-def _repair(
-    parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
-) -> int:
-    from pipeline import beam_options
-
-    own = beam_options.add_to(command)  # some are of storage
-    args = parser.parse_args(argv)
-
-    from apache_beam.io.filesystems import FileSystems
-
-    from pipeline import repair, verify
-    from pipeline.job import ExitCode
-    from pipeline.ledger import LedgerError
-    from pipeline.lock import LockedError, LostError
-
-    FileSystems.set_options(_options(parser, args, own))
-    try:
-        found = repair.repair(
-            args.output, dry=args.dry_run, delete=args.delete_strays, threads=args.parallel
-        )
-        if args.json:
-            verify.dump(found, args.json)
-    except (LockedError, LostError) as error:
-        log.error("%s", error)
-        return ExitCode.LOCKED
-    except (LedgerError, OSError) as error:
-        log.error("%s", error)
-        return ExitCode.USAGE
-    for line in repair.tell(found, dry=args.dry_run):
-        # Names of files on Linux are bytes, which need not be text.
-        sys.stdout.buffer.write(os.fsencode(f"{line}\n"))
-    return repair.code(found, dry=args.dry_run)
-
-
-def _report(
-    parser: argparse.ArgumentParser, command: argparse.ArgumentParser, argv: list[str]
-) -> int:
+    """Run a command on what jobs have written, for which no runner is needed."""
     from pipeline import beam_options
 
     own = beam_options.add_to(command, beam_options.STORAGE)
@@ -344,21 +280,56 @@ def _report(
 
     from apache_beam.io.filesystems import FileSystems
 
-    from pipeline import lock
     from pipeline.job import ExitCode
     from pipeline.ledger import LedgerError
-    from pipeline.report.command import report
+    from pipeline.lock import LockedError, LostError
 
     FileSystems.set_options(_options(parser, args, own))
     try:
-        log.info("look at it: %s", report(args.outputs, args.to, args.pictures))
-    except (lock.LockedError, lock.LostError) as error:
+        return _ON_OUTPUTS[args.command](args)
+    except (LockedError, LostError) as error:
         log.error("%s", error)
         return ExitCode.LOCKED
     except (LedgerError, OSError) as error:
         log.error("%s", error)
         return ExitCode.USAGE
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from pipeline import verify
+    from pipeline.job import ExitCode
+
+    found = verify.verify_all(
+        args.output, deep=args.deep, with_masters=args.masters, threads=args.parallel
+    )
+    verify.dump(found, args.json)
+    verify.tell(found)
+    return ExitCode.OK if found["sound"] else ExitCode.FIXITY
+
+
+def _repair(args: argparse.Namespace) -> int:
+    from pipeline import repair, verify
+
+    found = repair.repair(
+        args.output, dry=args.dry_run, delete=args.delete_strays, threads=args.parallel
+    )
+    if args.json:
+        verify.dump(found, args.json)
+    for line in repair.tell(found, dry=args.dry_run):
+        # Names of files on Linux are bytes, which need not be text.
+        sys.stdout.buffer.write(os.fsencode(f"{line}\n"))
+    return repair.code(found, dry=args.dry_run)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from pipeline.job import ExitCode
+    from pipeline.report.command import report
+
+    log.info("look at it: %s", report(args.outputs, args.to, args.pictures))
     return ExitCode.OK
+
+
+_ON_OUTPUTS = {VERIFY: _verify, REPAIR: _repair, REPORT: _report}
 
 
 @contextmanager
