@@ -19,6 +19,8 @@ from pipeline.options import OPTIONS
 STORAGE = (AzureOptions, GoogleCloudOptions, HadoopFileSystemOptions, S3Options, SetupOptions)
 # What Beam has an option of its own for, of the same meaning and another form: ours counts.
 _BEAMS = {"dry_run"}
+# The option that names a private key, and what stands for it where a command is kept.
+_SIGN, _PRIVATE = "--sign", "KEY"
 
 
 class HeliographOptions(PipelineOptions):
@@ -96,7 +98,8 @@ def make(args: argparse.Namespace, own: set[str]) -> PipelineOptions:
 
 
 def without_beams(argv: Sequence[str], parser: argparse.ArgumentParser, own: set[str]) -> list[str]:
-    """Give the words of a command but for Beam's options, which may hold credentials.
+    """Give the words of a command but for Beam's options, which may hold credentials, and for the
+    place of a private key.
 
     Args:
         argv: what was said, and is known to be sound.
@@ -112,7 +115,10 @@ def without_beams(argv: Sequence[str], parser: argparse.ArgumentParser, own: set
     said, words = [], iter(argv)
     for word in words:
         flag, joined, _ = word.partition("=")
-        if flag not in beams:
+        if flag == _SIGN:
+            certificate, _ = next(words), next(words)
+            said += [flag, certificate, _PRIVATE]
+        elif flag not in beams:
             said.append(word)
         elif not joined and beams[flag].nargs != 0:
             next(words, None)

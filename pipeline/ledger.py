@@ -73,6 +73,7 @@ class Ledger:
         self._plan = storage.join(output, LEDGER, "plan.jsonl")
         self._masters = storage.join(output, LEDGER, "masters.json")
         self._stop = storage.join(output, LEDGER, "stop")
+        self._open = storage.join(output, LEDGER, "open")
         self._pace = storage.join(output, LEDGER, "pace.json")
         self._packages = storage.join(output, LEDGER, "packages.json")
         self._again = storage.join(output, LEDGER, "again.json")
@@ -115,6 +116,7 @@ class Ledger:
             storage.delete(path)
         if anew:
             storage.delete_folder(self._folder)
+        self._write(self._open, "")
         # The plan first: where a job stops between the two, its digest tells that they are not one.
         references, digest = self._write_plan(specs)
         self.write_job({**job, "plan_sha256": digest})
@@ -123,6 +125,16 @@ class Ledger:
         if job.get("state") is not None:  # which is so of a plan that covers all that is left
             storage.delete(self._again)
         return references
+
+    def close(self) -> None:
+        """Say that all that is made from the ledger is made of what it now holds."""
+        if not self.is_stopping:
+            storage.delete(self._open)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a run has begun that has not come to its `close`."""
+        return storage.exists(self._open)
 
     def run(self) -> str | None:
         """Give the id of the run that began last. Workers of another one are to do nothing more:

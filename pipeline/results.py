@@ -18,21 +18,25 @@ def names(job: Mapping[str, Any]) -> tuple[str, ...]:
     return (*TABLES, *(board.FILES if _is_evaluation(job) else ()), page.REPORT)
 
 
-def rebuild(output: str, pictures: int = PICTURES) -> None:
+def rebuild(output: str) -> None:
     """Make them all anew.
 
     Args:
         output: the folder of the job's results.
-        pictures: how many records of each kind the report shows as pictures.
 
     Raises:
         LedgerError: a commit record is damaged.
         StorageError: a file cannot be read or written.
     """
+    rebuild_tables(output)
+    page.write(output, PICTURES)
+
+
+def rebuild_tables(output: str) -> None:
+    """Make all but the report anew: see `rebuild`."""
     summarise(output)
     if _is_evaluation(Ledger(output).job() or {}):
         board.make(output)
-    page.write(output, pictures)
 
 
 def _is_evaluation(job: Mapping[str, Any]) -> bool:

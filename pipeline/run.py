@@ -90,14 +90,19 @@ def run(job: Job, options: PipelineOptions) -> Result:
 
 def _choose(job: Job) -> Chosen:
     """Find the place of a job's results, by which nothing is written elsewhere."""
+    _refuse_links(job)
     chosen = generations.choose(job)
-    for folder in dict.fromkeys((chosen.lock, chosen.job.packaging.root, chosen.job.output)):
+    _refuse_links(chosen.job)
+    return chosen
+
+
+def _refuse_links(job: Job) -> None:
+    for folder in dict.fromkeys((job.packaging.root, job.output)):
         if link := link_in(folder):
             raise LedgerError(
                 f"the output holds a symbolic link, {link}, by which files would be written or "
                 "deleted elsewhere: put a folder in its place, or choose another output"
             )
-    return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +231,7 @@ def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
     _say_left_out(todo.left_out)
     resume.say(todo.left)
     summary = None if replacing else _summary(ledger)
-    if summary is None or not _is_done(job, todo, summary):
+    if summary is None or not _is_done(ledger, job, todo, summary):
         bag.undeclare(job.packaging.root)
         gates.forget(job.packaging.root)
         for folder in packages.FOLDERS:
@@ -309,11 +314,11 @@ def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any
     }
 
 
-def _is_done(job: Job, todo: _Prepared, summary: dict[str, Any]) -> bool:
+def _is_done(ledger: Ledger, job: Job, todo: _Prepared, summary: dict[str, Any]) -> bool:
     """Tell whether there is nothing to do: all is committed, summed up and packed."""
     accounted = sum(summary[status] for status in STATUSES)
     return (
-        not (todo.left.sources or todo.settles or job.verify_masters)
+        not (todo.left.sources or todo.settles or job.verify_masters or ledger.is_open)
         and summary["planned"] == accounted == todo.planned + summary["further_pages"]
         and packages.are_made(job.packaging)
     )

@@ -15,8 +15,9 @@ def run(command, *arguments, code=None):
     """
     parser, commands = cli._parser()
     own = beam_options.add_to(commands[command])
-    args = parser.parse_args([command, *map(str, arguments), *IN_PROCESS])
-    args.said = [command, *map(str, arguments)]
+    words = [command, *map(str, arguments), *IN_PROCESS]
+    args = parser.parse_args(words)
+    args.said = beam_options.without_beams(words, commands[command], own)
     ended = runs.run(job.make_job(args), beam_options.make(args, own))
     assert code in (None, ended.code), ended
     return ended

@@ -10,7 +10,7 @@ from pathlib import Path
 import bagit
 import pytest
 
-from pipeline.job import JobError
+from pipeline.job import JobCrashedError, JobError
 from pipeline.packages import PACKAGES, PackageError, Packaging, bag
 from tests.jobs import run
 from tests.photographs import saved, small
@@ -224,7 +224,7 @@ def test_a_name_that_no_manifest_can_hold_is_an_error_that_says_what_to_do(tmp_p
     archive.mkdir()
     with open(os.fsencode(archive) + b"/caf\xe9.png", "wb") as file:
         file.write(saved(small(), "PNG"))
-    with pytest.raises(PackageError, match=r"caf\\xe9\.png is not UTF-8.*rename the master"):
+    with pytest.raises(JobCrashedError, match=r"caf\\xe9\.png is not UTF-8.*rename the master"):
         run("degrade", archive, tmp_path / "out", *RECIPE, *BAGIT)
     assert not (tmp_path / "out" / "bagit.txt").exists()
     assert summary(tmp_path / "out" / "data")["restored"] == 1

@@ -96,5 +96,5 @@ def test_what_is_left_of_an_earlier_run_does_and_commits_nothing(tmp_path):
     fetched(tmp_path, references, "1", [])
     for run, committed in (("1", 0), ("2", 1)):
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
-            _ = pipeline | beam.Create([batch()]) | Commit(str(tmp_path), run)
+            _ = pipeline | beam.Create([batch()]) | Commit(str(tmp_path), run=run)
         assert len(ledger.committed()) == committed

@@ -55,17 +55,6 @@ def test_nothing_is_left_of_a_lock(tmp_path):
     assert not (tmp_path / CLAIMS).exists()
 
 
-def test_a_heartbeat_without_a_claim_is_dropped_once_it_is_silent(tmp_path):
-    folder = tmp_path / CLAIMS
-    folder.mkdir()
-    for name, silent in {"old": 90, "young": 5}.items():
-        (folder / f"{name}.alive").write_text("{}")
-        os.utime(folder / f"{name}.alive", (time.time() - silent,) * 2)
-    with Lock(str(tmp_path)):
-        pass
-    assert [path.name for path in folder.iterdir()] == ["young.alive"]
-
-
 def test_nothing_is_left_of_a_lock_that_could_not_be_claimed(tmp_path, monkeypatch):
     real = lock.storage.write
 

@@ -114,7 +114,7 @@ def test_failed_runs_keep_what_was_known_and_when_all_was_well(archive, tmp_path
     }
     assert locked["last_run_exit_code"] == 75
 
-    assert job(archive, out, file, "--seed", "1") == ExitCode.USAGE  # another job's output
+    assert job(tmp_path / "nowhere", out, file) == ExitCode.USAGE
     assert told(file, out)["last_run_exit_code"] == 2
     assert told(file, out)["images", "restored"] == 3
 

@@ -111,7 +111,7 @@ def test_a_master_with_other_bytes_is_done_again(archive, out, tmp_path):
     degrade(archive, out)
     after = files(out)
     changed = {name for name in after if after[name] != before.get(name)}
-    assert changed == {"images/3.png", "metrics.parquet", "summary.json"}
+    assert changed == {"images/3.png", "metrics.parquet", "summary.json", "report.html"}
     assert (out / "images/4.png").stat().st_mtime_ns == derivative
     # And it is as if it had been so from the beginning.
     degrade(archive, tmp_path / "anew")

@@ -19,6 +19,7 @@ import pytest
 from pipeline import job
 from pipeline.archive import find_sources
 from pipeline.job import ExitCode, JobError
+from pipeline.ledger import Ledger
 from pipeline.terminal import Formatter
 from tests import shards, specimens
 from tests.jobs import IN_PROCESS, run
@@ -215,9 +216,9 @@ def test_a_hostile_ledger_cannot_name_a_file_outside(tmp_path):
     (tmp_path / "archive" / "a.png").write_bytes(PHOTO)
     earlier = tmp_path / "earlier"
     run("convert", tmp_path / "archive", earlier)
-    (record,) = (earlier / "ledger" / "batches").iterdir()
-    told = record.read_text().replace('"derivative": "a.png"', '"derivative": "../../x/a.png"')
-    record.write_text(told)
+    ledger = Ledger(str(earlier))
+    ((_, record),) = ledger.records()
+    ledger.rewrite(record, [{**record["rows"][0], "derivative": "../../x/a.png"}])
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a.png").write_bytes(PHOTO)
     (tmp_path / "deep").mkdir()

@@ -2,6 +2,7 @@
 
 import apache_beam as beam
 
+from pipeline.ledger import Ledger
 from pipeline.options import PICTURES
 
 
@@ -26,6 +27,7 @@ class Report(beam.PTransform):
             from pipeline.report import page  # whose libraries no other stage needs
 
             page.write(output, pictures)
+            Ledger(output).close()  # what else is made of it is there already
             return number
 
         return summarised | beam.Map(make).with_output_types(int)

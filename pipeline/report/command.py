@@ -9,7 +9,7 @@ from pipeline.ledger import LEDGER, LedgerError
 from pipeline.lock import Lock
 from pipeline.packages import bag
 from pipeline.report import compare, page
-from pipeline.results import rebuild
+from pipeline.results import rebuild_tables
 from pipeline.summary import summarise
 from transforms import storage
 
@@ -57,8 +57,9 @@ def _results(output: str) -> str:
 def _rebuild(output: str, results: str, to: str | None, pictures: int) -> str:
     path = storage.join(results, page.REPORT)
     if not bag.is_declared(output):
-        rebuild(results, pictures)
+        rebuild_tables(results)
         if to is None:
+            page.write(results, pictures)
             return path
     made = page.build(results, pictures)
     if to is not None:
