@@ -15,8 +15,8 @@ def run(command, *arguments, code=None):
     """
     parser, commands = cli._parser()
     own = beam_options.add_to(commands[command])
-    words = [command, *map(str, arguments), *IN_PROCESS]
-    args = parser.parse_args(words)
+    words = [command, *map(str, arguments)]
+    args = parser.parse_args([*words, *IN_PROCESS])
     args.said = beam_options.without_beams(words, commands[command], own)
     ended = runs.run(job.make_job(args), beam_options.make(args, own))
     assert code in (None, ended.code), ended
