@@ -538,9 +538,9 @@ def test_a_store_that_goes_away_ends_the_job_and_blames_no_image(store, job_here
     def gone():
         if place == "archive":
             begun = batches.is_dir() and any(batches.iterdir())
-        else:  # after the lock's two files, the plan, the job, an image and its commit record
+        else:  # after the lock's three files, the ledger's three, an image and its commit record
             seen = [verb == "PUT" or "/upload/" in path for verb, path, _ in store.proxy.seen]
-            begun = sum(seen) >= 6
+            begun = sum(seen) >= 8
         # Every try of one call, and the question whether the store is there.
         return 503 if begun and store.proxy.failed[503] <= storage.TRIES else None
 
@@ -562,8 +562,9 @@ def test_shards_go_to_a_store_and_come_back(store, job_here, tmp_path, kind, cap
 
     there("first")
     sent = enumerate(verb == "PUT" or "/upload/" in path for verb, path, _ in store.proxy.seen)
-    # The first files are the lock's, three of them, and the ledger's: the plan and the job.
-    *_, shard = itertools.islice((number for number, writes in sent if writes), 6)
+    # The first files are the lock's, three of them, and the ledger's: that a run has begun, the plan
+    # and the job.
+    *_, shard = itertools.islice((number for number, writes in sent if writes), 7)
     store.proxy.fail(*[PASS] * shard, 503)
     there(kind)
     assert "storage: 1 calls were tried again" in caplog.text
