@@ -562,8 +562,8 @@ def test_shards_go_to_a_store_and_come_back(store, job_here, tmp_path, kind, cap
 
     there("first")
     sent = enumerate(verb == "PUT" or "/upload/" in path for verb, path, _ in store.proxy.seen)
-    # The first files are the lock's, three of them, and the ledger's: that a run has begun, the plan
-    # and the job.
+    # The first files are the lock's, three of them, and the ledger's: that a run has begun, the
+    # plan and the job.
     *_, shard = itertools.islice((number for number, writes in sent if writes), 7)
     store.proxy.fail(*[PASS] * shard, 503)
     there(kind)
