@@ -614,3 +614,12 @@ def test_no_damage_leads_to_anything_but_a_shard_error(seed, kind):
     assert len(entries) < 1 << 20
     for entry in entries:
         outcome(get, entry.place)
+
+
+def test_text_that_is_none_is_damage_of_its_row_alone():
+    table = pa.table({"image": photos(2), "caption": ["a café", "a chat"]})
+    data = written(table, compression="none", use_dictionary=False, write_statistics=False)
+    assert data.count("é".encode()) == 1
+    first, second = read(data.replace("é".encode(), b"\xe9\xe9"))
+    assert first.startswith("the column caption is damaged in this row: ")
+    assert second == photos()[1]

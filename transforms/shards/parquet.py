@@ -17,7 +17,7 @@ import shutil
 import struct
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, BinaryIO
@@ -221,6 +221,7 @@ class _Reader:
         assert self._batch is not None
         values = {name: self._batch.column(name)[row - self._start] for name in self._shard.columns}
         image = values.pop(self._shard.image)
+        _check(values)
         return Content(encoded=_encoded(image), fields=values, features=self._shard.features)
 
     def _advance(self) -> None:
@@ -232,6 +233,15 @@ class _Reader:
             self._damage = str(error)
             raise
         self._start, self._stop = self._stop, self._stop + len(self._batch)
+
+
+def _check(values: Mapping[str, pa.Scalar]) -> None:
+    """Refuse what no reader after us could take for its type, as text that is none."""
+    for name, value in values.items():
+        try:
+            value.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise ShardError(f"the column {name} is damaged in this row: {error}") from error
 
 
 def _encoded(image: pa.Scalar) -> bytes:
