@@ -149,7 +149,7 @@ def make_output(archive: Path, output: Path) -> None:
     from pipeline import beam_options, cli, generations, job
     from pipeline import run as runs
     from pipeline.ledger import Ledger
-    from pipeline.summary import summarise
+    from pipeline.results import rebuild
 
     few = archive.parent / "few"
     run(archive.parent / "originals", few)
@@ -182,7 +182,8 @@ def make_output(archive: Path, output: Path) -> None:
                     }
                 )
             ledger.rewrite({**head, "batch": batch.id, "job": made.digest, "files": {}}, rows)
-    summarise(str(output))
+    rebuild(str(output))
+    ledger.close()
     ledger.finish()
 
 
