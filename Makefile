@@ -39,7 +39,7 @@ torture: setup ## the long forms of tests: many kills, storage that fails, many 
 	HELIOGRAPH_KILLS=25 HELIOGRAPH_CRASH_IMAGES=300 $(BIN)/python -m pytest -s tests/test_crash.py tests/test_deadline.py
 	HELIOGRAPH_FAULT_ROUNDS=5 HELIOGRAPH_FAULT_IMAGES=60 $(BIN)/python -m pytest -s tests/test_faults.py
 	HELIOGRAPH_MUTATIONS=10000 $(BIN)/python -m pytest -s tests/test_fuzz.py
-	HELIOGRAPH_REPAIRS=100 $(BIN)/python -m pytest -s tests/test_repair.py
+	HELIOGRAPH_REPAIRS=100 HELIOGRAPH_SEED=$$(date +%s) $(BIN)/python -m pytest -s tests/test_repair.py
 	HELIOGRAPH_LOCK_ROUNDS=20 $(BIN)/python -m pytest tests/test_two_jobs.py
 
 flink-test: setup ## whole jobs on a Flink cluster on this machine, processes of it killed; needs Java, and Maven once
