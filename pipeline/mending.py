@@ -5,7 +5,6 @@ what the ledger does not know; the next run of the same command does the rest, a
 stopped before. Nothing is deleted but temporary files: what is taken out is set aside.
 """
 
-import hashlib
 import json
 import tempfile
 from collections import Counter
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import packages, results, salvage
+from pipeline.fixity import digest
 from pipeline.ledger import LEDGER, Ledger, LedgerError, batch_of
 from pipeline.packages import bag
 from pipeline.packages.package import master
@@ -330,9 +330,9 @@ class Mending:
             results.rebuild(self.results)
             self.ledger.finish()
             now = _digests(self.results)
-        for name, digest in before.items():
-            if digest != now[name]:
-                reason = "it is not there" if digest is None else "it is not what the ledger says"
+        for name, sha256 in before.items():
+            if sha256 != now[name]:
+                reason = "it is not there" if sha256 is None else "it is not what the ledger says"
                 self._note(name, reason, "made again from the ledger")
         for name in gone:
             self._note(name, "it is not there", "made again from the ledger")
@@ -387,8 +387,7 @@ def _digests(results: str) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name in TABLES:
         path = storage.join(results, name)
-        data = storage.read(path) if storage.exists(path) else None
-        found[name] = None if data is None else hashlib.sha256(data).hexdigest()
+        found[name] = digest(path).sha256 if storage.exists(path) else None
     return found
 
 
