@@ -17,6 +17,8 @@ from pipeline.job import digest_of
 from pipeline.ledger import LEDGER, STATUSES, Ledger
 from transforms import storage
 from transforms.record import BatchSpec
+from transforms.shards import fields
+from transforms.write import FIELDS
 
 # Options of one run, which say nothing of what the whole job is.
 _WITH_VALUE = ("--only", "--limit", "--retry")
@@ -91,7 +93,7 @@ def _summary(ledger: Ledger) -> dict[str, Any]:
 
 def lost_batches(ledger: Ledger, committed: Collection[str]) -> dict[str, list[str]]:
     """Name the masters of batches that are planned or were written, and are not committed: by the
-    plan, and where that is gone or a later one, by the table of scores.
+    plan, and where that is gone or a later one, by the table of scores and what they have written.
 
     Args:
         ledger: of the output.
@@ -117,16 +119,30 @@ def _in_plan(ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
 
 
 def _in_table(ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
+    """Give batches that wrote files of several images: a shard, or a table of fields."""
+    columns = ["key", "page", "shard", "derivative"]
     try:
         data = storage.read(storage.join(ledger.output, "metrics.parquet"))
-        table = pq.read_table(io.BytesIO(data), columns=["key", "page", "shard"]).to_pylist()
+        table = pq.read_table(io.BytesIO(data), columns=columns).to_pylist()
     except (OSError, ValueError, pa.ArrowException):
         return
+    masters = [row for row in table if row["page"] == 1]
     shards: dict[str, list[str]] = {}
-    for row in table:
-        if row["shard"] is not None and row["page"] == 1:
+    for row in masters:
+        if row["shard"] is not None:
             shards.setdefault(row["shard"].partition(".")[0], []).append(row["key"])
     yield from shards.items()
+    keys = {row["derivative"]: row["key"] for row in masters if row["shard"] is None}
+    for batch, names in _tables_of_fields(ledger):
+        yield batch, [keys[name] for name in names if name in keys]
+
+
+def _tables_of_fields(ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
+    for file in storage.list_if_there(storage.join(ledger.output, FIELDS)):
+        with contextlib.suppress(OSError, ValueError, LookupError, pa.ArrowException):
+            table = pq.read_table(io.BytesIO(storage.read(file.path)), columns=[fields.NAME])
+            batch = file.path.rpartition("/")[-1].removesuffix(fields.EXTENSION)
+            yield batch, table.column(fields.NAME).to_pylist()
 
 
 def command_of(job: Mapping[str, Any]) -> str | None:

@@ -34,7 +34,7 @@ from transforms.record import Record
 from transforms.shards import USUAL_COLUMNS, OpenShard
 
 ROUNDS = int(os.environ.get("HELIOGRAPH_REPAIRS", "4"))
-# `make torture` draws one: with 838890 batches are cut anew where plan and commit record are lost.
+# `make torture` draws one.
 SEED = int(os.environ.get("HELIOGRAPH_SEED", "5"))
 
 # With masks, pages, captions, and shards of three images.
