@@ -5,6 +5,7 @@ Nothing is taken on trust: facts of a job are held to its digest, which its comm
 
 import contextlib
 import io
+import itertools
 import json
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.job import digest_of
 from pipeline.ledger import LEDGER, STATUSES, Ledger
 from transforms import storage
-from transforms.record import BatchSpec
+from transforms.record import BatchSpec, batch_id
 from transforms.shards import fields
 from transforms.write import FIELDS
 
@@ -120,21 +121,56 @@ def _in_plan(ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
 
 def _in_table(ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
     """Give batches that wrote files of several images: a shard, or a table of fields."""
-    columns = ["key", "page", "shard", "derivative"]
+    columns = ["key", "page", "source", "source_member", "shard", "derivative"]
     try:
         data = storage.read(storage.join(ledger.output, "metrics.parquet"))
         table = pq.read_table(io.BytesIO(data), columns=columns).to_pylist()
     except (OSError, ValueError, pa.ArrowException):
         return
     masters = [row for row in table if row["page"] == 1]
-    shards: dict[str, list[str]] = {}
+    written: dict[str, list[str]] = {}
     for row in masters:
         if row["shard"] is not None:
-            shards.setdefault(row["shard"].partition(".")[0], []).append(row["key"])
-    yield from shards.items()
+            written.setdefault(row["shard"].partition(".")[0], []).append(row["key"])
     keys = {row["derivative"]: row["key"] for row in masters if row["shard"] is None}
     for batch, names in _tables_of_fields(ledger):
-        yield batch, [keys[name] for name in names if name in keys]
+        written[batch] = [keys[name] for name in names if name in keys]
+    parts = {row["key"]: row["source"] if row["source_member"] else "" for row in masters}
+    missing = parts.keys() - {key for some in written.values() for key in some}
+    for batch, some in written.items():
+        yield batch, _with_missing(batch.partition("-")[0], some, parts, missing)
+
+
+# More than batches usually hold; what is tried grows with its square.
+_BESIDE = 64
+
+
+def _with_missing(
+    batch: str, written: list[str], parts: Mapping[str, str], missing: Collection[str]
+) -> list[str]:
+    """Give all masters of a batch of which those are known whose images it wrote: its id, which is
+    a digest of their keys, tells which failed ones beside them make it complete. What is written
+    alone where none do.
+
+    Args:
+        batch: its id.
+        written: the keys that are known.
+        parts: of all masters in order, what they are sliced apart by.
+        missing: keys of the masters that nothing was written of.
+    """
+    of_part = [key for key, part in parts.items() if written and part == parts[written[0]]]
+    known = set(written)
+    at = [number for number, key in enumerate(of_part) if key in known]
+    if not at:
+        return written
+    before = list(itertools.takewhile(missing.__contains__, reversed(of_part[: at[0]])))[:_BESIDE]
+    after = list(itertools.takewhile(missing.__contains__, of_part[at[-1] + 1 :]))[:_BESIDE]
+    inside = [key for key in of_part[at[0] : at[-1] + 1] if key in known or key in missing]
+    for first, last in itertools.product(range(len(before) + 1), range(len(after) + 1)):
+        keys = [*reversed(before[:first]), *inside, *after[:last]]
+        if batch_id(keys) == batch:
+            return keys
+    return written
 
 
 def _tables_of_fields(ledger: Ledger) -> Iterator[tuple[str, list[str]]]:

@@ -370,6 +370,12 @@ class Batch:
         return dataclasses.replace(self, records=tuple(records))
 
 
+def batch_id(keys: Iterable[str]) -> str:
+    """Give the id of a batch of masters, by their keys in its order."""
+    joined = "\0".join(keys).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(joined).hexdigest()[:16]
+
+
 def id_in_cell(batch: str, cell: int) -> str:
     """Give the id under which a batch is committed in one of several cells, by their ids."""
     return f"{batch}-{cell:03}"
@@ -443,10 +449,8 @@ class BatchSpec:
         """
         for start, stop in itertools.pairwise((0, *self.cuts, len(self.sources))):
             sources = self.sources[start:stop]
-            keys = "\0".join(source.key for source in sources)
-            digest = hashlib.sha256(keys.encode("utf-8", "surrogateescape")).hexdigest()
             records = tuple(Record(source=source) for source in sources)
-            yield Batch(digest[:16], records, cells=self.cells)
+            yield Batch(batch_id(source.key for source in sources), records, cells=self.cells)
 
     def commits(self) -> Iterator[str]:
         """Give the ids that it is committed under."""

@@ -134,7 +134,13 @@ def _fetch_job_server(jars: Path) -> None:
         copied.rename(jars / "job-server.jar")
         return
     except ClusterError as error:
-        print(f"cluster.py: {error}\ncluster.py: making it of Beam's modules", file=sys.stderr)
+        if "not found" not in str(error) and "Could not find" not in str(error):
+            raise
+        print(
+            f"cluster.py: Maven has no {artifact} {apache_beam.__version__}: making one of Beam's "
+            f"modules {MODULES}",
+            file=sys.stderr,
+        )
     pom = Path(__file__).parent / "job-server" / "pom.xml"
     made = jars / "made"
     _run(
