@@ -343,11 +343,17 @@ class Statistics:
         }
 
     def __getstate__(self) -> Json:
-        """Give what is pickled: hashes once, which are the same of metrics of the same records."""
-        known: dict[bytes, np.ndarray] = {}
+        """Give what is pickled: arrays once that are the same, as hashes are of metrics of the same
+        records, and all of a group that holds every record.
+        """
+        known: dict[tuple[str, bytes], np.ndarray] = {}
+
+        def once(array: np.ndarray) -> np.ndarray:
+            return known.setdefault((array.dtype.str, array.tobytes()), array)
+
         groups = (group for kind in self.groups.values() for group in kind.values())
         for held in (held for group in (self.metrics, *groups) for held in group.values()):
-            held.hashes = known.setdefault(held.hashes.tobytes(), held.hashes)
+            held.hashes, held.sample = once(held.hashes), once(held.sample)
         return vars(self)
 
     def __eq__(self, other: object) -> bool:

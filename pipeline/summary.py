@@ -134,7 +134,7 @@ def summarise(output: str) -> dict[str, Any]:
 
 
 def shared_out(ledger: Ledger) -> list[list[str]]:
-    """Share the commit records out in groups of about as many bytes."""
+    """Share the commit records out in groups of about as many bytes: one group, if of none."""
     commits = sorted(ledger.commits(), key=lambda file: file.path)
     size = sum(file.size for file in commits)
     most = max(min(_USUAL, size // _FEWEST_GROUPS), _LEAST, size // _MOST_GROUPS)
@@ -143,7 +143,7 @@ def shared_out(ledger: Ledger) -> list[list[str]]:
     for file, start in zip(commits, starts, strict=False):
         name = posixpath.basename(file.path).removesuffix(".json")
         groups.setdefault(start // most, []).append(name)
-    return list(groups.values())
+    return list(groups.values()) or [[]]
 
 
 def fold(ledger: Ledger, batches: Sequence[str], folder: str, scratch: str) -> Part:
@@ -302,7 +302,8 @@ class Summarise(beam.PTransform):
             | "Share out" >> beam.FlatMap(lambda _: shared_out(ledger))
             | beam.Reshuffle()
             | "Fold" >> beam.Map(lambda batches: fold(ledger, batches, folder, ledger.scratch))
-            | "Merge" >> beam.CombineGlobally(MergeParts())
+            # There is a part at the least. A default would be one more shuffle of them.
+            | "Merge" >> beam.CombineGlobally(MergeParts()).without_defaults()
             # The files of sorted rows stay until the job has ended: this may be done twice.
             | "Write" >> beam.Map(write).with_output_types(int)
         )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -83,6 +84,24 @@ def workers(cluster):
     return [int(pid) for pid in told.stdout.split()]
 
 
+@contextmanager
+def held(processes):
+    """Let processes stand still while the block runs."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def heard(job, words):
+    """Wait until a job has said something."""
+    while words not in job.stderr.readline():
+        assert job.poll() is None
+
+
 def get(cluster, path):
     with urllib.request.urlopen(cluster.address + path) as answer:
         return json.load(answer)
@@ -152,15 +171,10 @@ def test_a_driver_killed_in_the_middle(archive, whole, cluster, tmp_path):
     first = jobs(cluster, out)
     job.kill()
     job.communicate()
-    held = workers(cluster)
-    for worker in held:  # or it might be done before the next driver is up
-        os.kill(worker, signal.SIGSTOP)
-    again = start(archive, out, *cluster.options)
-    while "is taken over" not in again.stderr.readline():
-        assert again.poll() is None
-    for worker in held:
-        os.kill(worker, signal.SIGCONT)
-    assert "cancelled the run of this job" in ended(again, 3)
+    with held(workers(cluster)):  # or they might be done before the next driver is up
+        again = start(archive, out, *cluster.options)
+        heard(again, "is taken over")
+    assert "cancelled the earlier run of this job" in ended(again, 3)
     same(out, whole)
     (number,) = first
     assert get(cluster, f"/jobs/{number}")["state"] == "CANCELED"
@@ -182,10 +196,11 @@ def test_interrupted_once_it_finishes_what_is_under_way(archive, whole, cluster,
 def test_interrupted_twice_it_ends_at_once(archive, whole, cluster, tmp_path):
     out = tmp_path / "out"
     job = started(archive, out, cluster)
-    job.send_signal(signal.SIGINT)
-    while "stopping" not in job.stderr.readline():
-        pass
-    job.send_signal(signal.SIGINT)
+    with held(workers(cluster)):  # or what is under way might be done between the two
+        job.send_signal(signal.SIGINT)
+        heard(job, "stopping")
+        job.send_signal(signal.SIGINT)
+        heard(job, "cancelling the job on Flink")
     ended(job, 130, within=90)
     assert list(jobs(cluster, out).values()) == ["CANCELED"]
     ended(start(archive, out, *cluster.options), 3)
