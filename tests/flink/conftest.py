@@ -26,7 +26,7 @@ class Cluster:
 
     def __init__(self):
         self.folder = Path(FOLDER).resolve()
-        self.ports = {name: free_port() for name in ("port", "rpc_port", "blob_port")}
+        self.ports = {name: free_port() for name in ("port", "rpc_port", "blob_port", "pool_port")}
         self.options = (
             *("--runner", "FlinkRunner"),
             *("--flink_master", f"localhost:{self.ports['port']}"),

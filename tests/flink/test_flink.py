@@ -59,9 +59,9 @@ def start(archive, out, *options):
     return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
 
 
-def started(archive, out, cluster, commit_records=2):
+def started(archive, out, cluster, *options, commit_records=2):
     """Start a job on the cluster, and wait until it has committed something."""
-    job = start(archive, out, *cluster.options)
+    job = start(archive, out, *cluster.options, *options)
     folder = out / "ledger" / "batches"
     ends = time.monotonic() + 600
     while not folder.is_dir() or len(os.listdir(folder)) < commit_records:
@@ -79,8 +79,13 @@ def ended(job, code, within=1500):
 
 def workers(cluster):
     """Give the process numbers of the workers of both TaskManagers."""
-    managers = ",".join(str(cluster.pid(f"taskmanager-{number}")) for number in (1, 2))
-    told = subprocess.run(["ps", "--ppid", managers, "-o", "pid="], capture_output=True)
+    return children(*(cluster.pid(f"taskmanager-{number}") for number in (1, 2)))
+
+
+def children(*parents):
+    told = subprocess.run(
+        ["ps", "--ppid", ",".join(map(str, parents)), "-o", "pid="], capture_output=True
+    )
     return [int(pid) for pid in told.stdout.split()]
 
 
@@ -141,6 +146,18 @@ def test_the_same_bytes_and_no_pixels_shuffled(archive, whole, cluster, tmp_path
     shuffled = sum(vertex["metrics"]["write-bytes"] for vertex in vertices)
     print(f"shuffled: {shuffled} bytes, {shuffled / IMAGES:.1f} an image")
     assert 0 < shuffled < 2000 * IMAGES
+
+
+def test_workers_of_a_pool(archive, whole, cluster, tmp_path):
+    """As in a pod, where they are beside each TaskManager in a container of their own."""
+    out = tmp_path / "out"
+    pool = f"127.0.0.1:{cluster.ports['pool_port']}"
+    job = started(
+        archive, out, cluster, "--environment_type", "EXTERNAL", "--environment_config", pool
+    )
+    assert len(children(cluster.pid("pool"))) == 2
+    ended(job, 3)
+    same(out, whole)
 
 
 def test_a_taskmanager_killed_in_the_middle(archive, whole, cluster, tmp_path):
