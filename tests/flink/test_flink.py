@@ -160,6 +160,12 @@ def test_workers_of_a_pool(archive, whole, cluster, tmp_path):
     same(out, whole)
 
 
+def test_the_flink_inside_the_job_server(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    ended(start(archive, out, *cluster.embedded), 3)
+    same(out, whole)
+
+
 def test_a_taskmanager_killed_in_the_middle(archive, whole, cluster, tmp_path):
     out = tmp_path / "out"
     job = started(archive, out, cluster)
