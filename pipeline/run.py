@@ -36,6 +36,7 @@ from pipeline.results import RESULTS
 from pipeline.resume import Left, find_left, selected, settle, state_of
 from pipeline.runner import execute, prepare
 from pipeline.scoreboard.gate import ScoreboardError, check_archive
+from pipeline.workers import end_all
 from transforms import storage
 from transforms.record import BatchSpec, Source
 from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
@@ -379,8 +380,13 @@ def _stopping_at_first_interrupt(ledger: Ledger) -> Iterator[None]:
         yield
         return
 
+    def end(number: int, frame: object) -> None:
+        end_all()
+        raise KeyboardInterrupt
+
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, before)
+        # Not what was before: a shell lets what it runs in the background ignore the signal.
+        signal.signal(signal.SIGINT, end)
         log.warning("stopping once the batches under way are done; once more, and it is at once")
         ledger.stop()
 
