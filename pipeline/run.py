@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipeline import flink, gates, generations, packages, resume
+from pipeline import gates, generations, packages, resume
 from pipeline.archive import ArchiveError, find_sources
 from pipeline.environment import environment, versions
 from pipeline.generations import Chosen
@@ -34,7 +34,7 @@ from pipeline.plan import slice_in_cells, without
 from pipeline.progress import Progress
 from pipeline.results import RESULTS
 from pipeline.resume import Left, find_left, selected, settle, state_of
-from pipeline.runner import execute, prepare
+from pipeline.runner import end_earlier, execute, prepare
 from pipeline.scoreboard.gate import ScoreboardError, check_archive
 from transforms import storage
 from transforms.record import BatchSpec, Source
@@ -226,7 +226,7 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
 
 def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
     job, ledger, replacing = chosen.job, Ledger(chosen.job.output), chosen.replacing
-    flink.end_earlier(ledger)
+    end_earlier(ledger)
     todo = _prepare(chosen, found)
     _say_left_out(todo.left_out)
     resume.say(todo.left)

@@ -30,7 +30,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import flink, graph, prism
+from pipeline import dataflow, flink, graph, prism
 from pipeline.job import JobCrashedError, JobError
 from pipeline.ledger import Ledger
 from pipeline.options import Job
@@ -50,23 +50,25 @@ def execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> No
     """
     name = options.view_as(StandardOptions).runner
     options.view_as(DirectOptions).direct_num_workers = job.workers
-    if name == FLINK:
-        flink.submit_as(job.output, options)
+    remote = REMOTE.get(name)
+    if remote is not None:
+        remote.submit_as(job.output, options)
     with _started(name, options, Ledger(job.output)) as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)
         graph.build(pipeline, job, references)
         result = pipeline.run()
-        if name == FLINK:
-            flink.wait(result, job.output, options)
+        if remote is not None:
+            remote.wait(result, job.output, options)
         else:
             result.wait_until_finish()
         _say_retries(result)
 
 
 LOCAL = (None, "DirectRunner", "FnApiRunner")
-FLINK = "FlinkRunner"
+# Clusters, on which a run goes on when its driver is gone.
+REMOTE: Mapping[str | None, ModuleType] = {"FlinkRunner": flink, "DataflowRunner": dataflow}
 # What makes sure of a runner, and starts what it needs; of one that is not here, Beam does.
-_OTHERS: Mapping[str | None, ModuleType] = {FLINK: flink, "PrismRunner": prism}
+_OTHERS: Mapping[str | None, ModuleType] = {**REMOTE, "PrismRunner": prism}
 
 
 def prepare(job: Job, options: PipelineOptions) -> Job:
@@ -89,6 +91,13 @@ def _started(
     if name in LOCAL:
         return _local_runner(options, ledger)
     return _OTHERS[name].started(options) if name in _OTHERS else _other_runner(name)
+
+
+def end_earlier(ledger: Ledger) -> None:
+    """Cancel what an earlier run of a job has left running on a cluster: its driver was killed."""
+    left = ledger.remote()
+    if left is not None:
+        REMOTE[left["runner"]].end_earlier(ledger)
 
 
 def _say_retries(result: PipelineResult) -> None:
