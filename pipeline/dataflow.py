@@ -149,6 +149,8 @@ def _check_template(job: Job, template: str) -> None:
             "--template_location is for the launcher of a Flex Template (deploy/dataflow): a "
             "classic template would hold the plan of an archive as it is now"
         )
+    if not job.no_wait:
+        raise JobError("--template_location puts a job down, and nothing runs: say --no_wait, too")
 
 
 def _choose_machines(options: PipelineOptions) -> int:
