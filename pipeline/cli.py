@@ -34,7 +34,7 @@ exit codes:
   4  a master or a derivative is not what it was (--verify_masters, verify, repair --dry_run), or
      cannot be mended (repair); or a quality gate is not passed (--max_failed, --min_psnr,
      --baseline, --gate ...): see OUTPUT/gates.json
- 75  another job is working on OUTPUT: try again later
+ 75  another job is working on OUTPUT, or was left to a cluster (--no_wait) that is: try again later
 130  interrupted; the same command goes on from there
 """
 
@@ -248,6 +248,9 @@ def _run(
         log.error("interrupted; what is committed in %s stays", args.output)
         return job.ExitCode.INTERRUPTED
     if prepared.dry_run:
+        return result.code
+    if result.submitted is not None:
+        print(result.submitted)
         return result.code
     if prepared.matrix is None:
         console.tell(result.summary, result.output)

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from apache_beam.options.pipeline_options import (
     PortableOptions,
 )
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer, FlinkRunner
-from apache_beam.runners.runner import PipelineResult
+from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from pipeline.beam_options import FlinkTuning
 from pipeline.job import JobCrashedError, JobError
-from pipeline.job_server import one_line, process_here, serving
+from pipeline.job_server import cause, one_line, process_here, serving
 from pipeline.ledger import Ledger
 from pipeline.options import Job
 from transforms import storage
@@ -46,6 +46,7 @@ _HEAP = "-Xmx384m"  # of the job server, which holds the graph and little else
 _ANSWERS_WITHIN = 10.0  # seconds, of one call of the cluster's REST interface
 _SILENCE = 30.0  # for which a cluster may not be heard of before its job is given up
 _LOOK_EVERY = 2.0
+_ASK_EVERY = 0.3  # where somebody waits for the answer
 _CANCELS_WITHIN = 30.0
 _ENDED = {"FINISHED", "CANCELED", "FAILED"}
 
@@ -101,6 +102,11 @@ def prepare(job: Job, options: PipelineOptions) -> Job:
     flink.flink_master = FlinkRunner.add_http_scheme(flink.flink_master)
     slots = 1
     if flink.flink_master in _EMBEDDED:
+        if job.no_wait:
+            raise JobError(
+                "--no_wait leaves a job to a cluster, and without --flink_master HOST:PORT Flink "
+                "ends with this command: name a cluster, or wait"
+            )
         if flink.parallelism < 1:
             flink.parallelism = job.workers
         slots = flink.parallelism
@@ -128,9 +134,8 @@ def _fit(cluster: Cluster, options: PipelineOptions) -> int:
         config = {one["key"] for one in cluster.get("/jobmanager/config")}
         version, slots = overview["flink-version"], overview["slots-total"]
     except (OSError, KeyError, TypeError) as error:
-        reason = getattr(error, "reason", None) or error
         raise JobError(
-            f"no Flink cluster answers at {cluster.address} ({reason}): start one "
+            f"no Flink cluster answers at {cluster.address} ({_reason(error)}): start one "
             "(python deploy/flink/cluster.py start), or say where it is with --flink_master"
         ) from error
     series = ".".join(version.split(".")[:2])
@@ -275,6 +280,34 @@ def submit_as(output: str, options: PipelineOptions) -> None:
         Ledger(output).write_remote({"runner": "FlinkRunner", "master": master, "name": name})
 
 
+def accepted(result: PipelineResult, output: str, options: PipelineOptions) -> str:
+    """Wait until the cluster has taken over a job that was submitted; give Flink's number of it.
+
+    Raises:
+        JobCrashedError: it has not, or is gone.
+        KeyboardInterrupt: as it came; the job is cancelled.
+    """
+    cluster, name = Cluster(options.view_as(FlinkRunnerOptions).flink_master), name_of(output)
+    heard = time.monotonic()
+    try:
+        while True:
+            try:
+                known = cluster.jobs(name)
+                heard = time.monotonic()
+            except OSError as error:
+                known = {}
+                _give_up_on(cluster, heard, error)
+            if known:
+                return next(iter(known))
+            if PipelineState.is_terminal(result.state):
+                result.wait_until_finish()  # which tells why
+                raise JobCrashedError(f"{cluster.address} knows of no job {name}")
+            time.sleep(_ASK_EVERY)
+    except KeyboardInterrupt:
+        end_earlier(Ledger(output))
+        raise
+
+
 def wait(result: PipelineResult, output: str, options: PipelineOptions) -> None:
     """Wait until a job has ended.
 
@@ -318,12 +351,24 @@ def _watch(follower: threading.Thread, cluster: Cluster | None) -> None:
             cluster.get("/config")
             heard = time.monotonic()
         except OSError as error:
-            if time.monotonic() - heard > _SILENCE:
-                reason = getattr(error, "reason", None) or error
-                raise JobCrashedError(
-                    f"the Flink cluster at {cluster.address} is gone ({reason}); once it is back, "
-                    "run the same command again: what is committed stays"
-                ) from error
+            _give_up_on(cluster, heard, error)
+
+
+def _give_up_on(cluster: Cluster, heard: float, error: OSError) -> None:
+    """Take a cluster for gone that has not been heard of for too long.
+
+    Raises:
+        JobCrashedError: it has not.
+    """
+    if time.monotonic() - heard > _SILENCE:
+        raise JobCrashedError(
+            f"the Flink cluster at {cluster.address} is gone ({_reason(error)}); once it is back, "
+            "run the same command again: what is committed stays"
+        ) from error
+
+
+def _reason(error: Exception) -> object:
+    return getattr(error, "reason", None) or error
 
 
 def end_on(cluster: Cluster, name: str) -> int:
@@ -342,8 +387,34 @@ def end_on(cluster: Cluster, name: str) -> int:
                 cancelled.add(job)
         if time.monotonic() > ends:
             raise TimeoutError(f"the jobs {', '.join(alive)} do not end")
-        time.sleep(0.3)
+        time.sleep(_ASK_EVERY)
     return len(cancelled)
+
+
+def running(left: Mapping[str, Any]) -> str | None:
+    """Say in which state a run is, by what `remote.json` tells of it; None where it has ended.
+
+    Raises:
+        OSError: its cluster does not answer.
+    """
+    states = Cluster(left["master"]).jobs(left["name"]).values()
+    return next((state for state in states if state not in _ENDED), None)
+
+
+def ending(left: Mapping[str, Any]) -> str:
+    """Say how a run has ended, by what `remote.json` tells of it, and why.
+
+    Raises:
+        OSError: its cluster does not answer.
+    """
+    cluster = Cluster(left["master"])
+    state = cluster.jobs(left["name"]).get(left["id"])
+    if state is None:
+        return "forgotten there"
+    if state != "FAILED":
+        return state
+    failures = cluster.get(f"/jobs/{left['id']}/exceptions")["exceptionHistory"]["entries"]
+    return ": ".join([state, *(cause(one["stacktrace"]) for one in failures[:1])])
 
 
 def end_earlier(ledger: Ledger) -> None:
@@ -360,6 +431,6 @@ def end_earlier(ledger: Ledger) -> None:
         log.warning(
             "a run of this job was on the cluster at %s, which does not answer (%s)",
             left["master"],
-            getattr(error, "reason", None) or error,
+            _reason(error),
         )
     ledger.forget_remote()

@@ -192,6 +192,7 @@ def make_job(args: argparse.Namespace) -> Job:
         only=tuple(getattr(args, "only", None) or ()),
         limit=getattr(args, "limit", None),
         dry_run=getattr(args, "dry_run", False),
+        no_wait=getattr(args, "no_wait", False),
         record_timeout=args.record_timeout,
         pictures=getattr(args, "pictures", PICTURES),
         operator=args.operator,

@@ -117,10 +117,14 @@ _CAUSE = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|
 
 
 def obituary(trace: str) -> str:
-    """Say why a job stopped: the last cause in Java's trace, or in the worker's inside it."""
+    """Say why a job stopped, by Java's trace, and what to do."""
+    return f"the job stopped before its end: {cause(trace)}\nrun the same command again to redo it"
+
+
+def cause(trace: str) -> str:
+    """Give the last cause in Java's trace, or in the worker's inside it."""
     causes = [found[1] for line in trace.splitlines() if (found := _CAUSE.match(line.strip()))]
-    reason = causes[-1] if causes else one_line(trace)
-    return f"the job stopped before its end: {reason}\nrun the same command again to redo it"
+    return causes[-1] if causes else one_line(trace)
 
 
 def one_line(said: object) -> str:

@@ -111,6 +111,8 @@ class MetricsFile:
     ) -> None:
         if self.path is None or (self.job is not None and self.job.dry_run):
             return
+        if self.result is not None and self.result.submitted is not None:
+            return  # it has not ended: whoever collects it writes of it
         if isinstance(error, KeyboardInterrupt):
             self.code = ExitCode.INTERRUPTED
         try:

@@ -76,6 +76,7 @@ class Job:
         only: keys, or globs of keys, that the run is confined to; none for all.
         limit: most images of the run.
         dry_run: whether to tell the plan alone.
+        no_wait: whether to hand the run over to a cluster and wait no longer than that takes.
         gates: what the results must reach, which decides none of them.
         record_timeout: seconds that an image may take; 0 for any.
         pictures: how many records of each kind the report shows as pictures.
@@ -120,6 +121,7 @@ class Job:
     only: tuple[str, ...] = ()
     limit: int | None = None
     dry_run: bool = False
+    no_wait: bool = False
     pictures: int = PICTURES
     said: tuple[str, ...] = ()
     record_timeout: float = 0
@@ -483,6 +485,14 @@ OPTIONS: tuple[Option, ...] = (
         commands=(*_ARCHIVES, REPAIR),
         action="store_true",
         help="tell what is done and what is left, and do nothing",
+    ),
+    _option(
+        "--no_wait",
+        commands=_ARCHIVES,
+        action="store_true",
+        help="submit the job to the cluster of --runner, print its id there, and end; the same "
+        "command again ends with exit code 75 while it runs, and then collects it (see "
+        "docs/schedules.md)",
     ),
     _option(
         "--delete_strays",

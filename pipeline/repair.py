@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from pipeline import generations
+from pipeline import generations, submission
 from pipeline.job import ExitCode
 from pipeline.ledger import LEDGER, LedgerError
 from pipeline.lock import CLAIMS, Lock
@@ -48,6 +48,8 @@ def repair(
     if dry:
         return _together(output, [], mend)
     with Lock(generations.root_of(output)) as lock:
+        for _, folder in generations.all_of(output):
+            submission.refuse_while_running(folder)
         swept = [
             Mended(f"{CLAIMS}/{name}", "a job that has died has left it", "deleted")
             for name in lock.sweep()

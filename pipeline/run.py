@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipeline import flink, gates, generations, packages, resume
+from pipeline import gates, generations, packages, resume, submission
 from pipeline.archive import ArchiveError, find_sources
 from pipeline.environment import environment, versions
 from pipeline.generations import Chosen
@@ -34,7 +34,7 @@ from pipeline.plan import slice_in_cells, without
 from pipeline.progress import Progress
 from pipeline.results import RESULTS
 from pipeline.resume import Left, find_left, selected, settle, state_of
-from pipeline.runner import execute, prepare
+from pipeline.runner import end_earlier, execute, prepare
 from pipeline.scoreboard.gate import ScoreboardError, check_archive
 from pipeline.workers import end_all
 from transforms import storage
@@ -47,13 +47,15 @@ log = logging.getLogger("heliograph")
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a job ended: its summary and exit code, the folder of its results, and how these passed
-    their gates, if they have any.
+    their gates, if they have any. Of one that was only submitted, the id that its cluster knows it
+    by, and no summary.
     """
 
     summary: dict[str, Any]
     code: ExitCode
     output: str
     verdict: gates.Verdict | None = None
+    submitted: str | None = None
 
 
 def run(job: Job, options: PipelineOptions) -> Result:
@@ -62,7 +64,7 @@ def run(job: Job, options: PipelineOptions) -> Result:
     Raises:
         JobError: the archive is missing or empty, or the output is not ours to write to.
         JobCrashedError: a worker died, or records are unaccounted for.
-        LockedError: another job is working on the output.
+        LockedError: another job is working on the output, or one that was submitted goes on.
     """
     try:
         job = prepare(job, options)
@@ -226,12 +228,28 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
 
 
 def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
+    job, ledger = chosen.job, Ledger(chosen.job.output)
+    submission.refuse_while_running(job.packaging.root)
+    summary = None if chosen.replacing else _summary(ledger)
+    if summary is None or not submission.is_complete(ledger, job, summary):
+        submitted = _do_what_is_left(chosen, found, options, summary)
+        if submitted is not None:
+            return Result({}, ExitCode.OK, job.output, submitted=submitted)
+        summary = _summary(ledger)
+        assert summary is not None, "the graph ends with it"
+    return _end(ledger, job, summary)
+
+
+def _do_what_is_left(
+    chosen: Chosen, found: _Found, options: PipelineOptions, summary: dict[str, Any] | None
+) -> str | None:
+    """Do all that there is to do, if anything; or submit it, and give the id of that."""
     job, ledger, replacing = chosen.job, Ledger(chosen.job.output), chosen.replacing
-    flink.end_earlier(ledger)
+    submission.say_ending(ledger)
+    end_earlier(ledger)
     todo = _prepare(chosen, found)
     _say_left_out(todo.left_out)
     resume.say(todo.left)
-    summary = None if replacing else _summary(ledger)
     if summary is None or not _is_done(ledger, job, todo, summary):
         bag.undeclare(job.packaging.root)
         gates.forget(job.packaging.root)
@@ -246,10 +264,15 @@ def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
             ledger.forget_marks()
         facts = _facts(job, todo, options)
         references = ledger.begin(facts, todo.specs, anew=replacing)
+        if job.no_wait:
+            return submission.submit(ledger, job, options, references)
         with Progress(ledger, todo.planned), _stopping_at_first_interrupt(ledger):
             _execute(ledger, job, options, facts, todo.specs, references)
-        summary = _summary(ledger)
-        assert summary is not None, "the graph ends with it"
+    return None
+
+
+def _end(ledger: Ledger, job: Job, summary: dict[str, Any]) -> Result:
+    """Hold what a run has left to what it was to leave."""
     accounted = sum(summary[status] for status in STATUSES)
     verdict = None
     if summary["planned"] == accounted and not ledger.is_stopping:
@@ -265,6 +288,7 @@ def _run(chosen: Chosen, found: _Found, options: PipelineOptions) -> Result:
             f"{job.output}; run the same command again"
         )
     ledger.forget_marks()
+    ledger.forget_remote()
     return Result(summary, _code(summary, verdict), job.output, verdict)
 
 

@@ -30,7 +30,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import flink, graph, prism
+from pipeline import dataflow, flink, graph, prism
 from pipeline.job import JobCrashedError, JobError
 from pipeline.ledger import Ledger
 from pipeline.options import Job
@@ -48,25 +48,48 @@ def execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> No
         JobError: the runner cannot do what is asked.
         JobCrashedError: it stopped before its end.
     """
-    name = options.view_as(StandardOptions).runner
-    options.view_as(DirectOptions).direct_num_workers = job.workers
-    if name == FLINK:
-        flink.submit_as(job.output, options)
-    with _started(name, options, Ledger(job.output)) as runner:
-        pipeline = beam.Pipeline(runner=runner, options=options)
-        graph.build(pipeline, job, references)
-        result = pipeline.run()
-        if name == FLINK:
-            flink.wait(result, job.output, options)
+    remote = REMOTE.get(options.view_as(StandardOptions).runner)
+    with _begun(job, options, references) as result:
+        if remote is not None:
+            remote.wait(result, job.output, options)
         else:
             result.wait_until_finish()
         _say_retries(result)
 
 
+def submit(job: Job, options: PipelineOptions, references: Sequence[str]) -> str:
+    """Hand the graph of a job over to a cluster; give the id that the cluster knows it by.
+
+    Raises:
+        JobCrashedError: it did not take it.
+    """
+    remote = REMOTE[options.view_as(StandardOptions).runner]
+    with _begun(job, options, references) as result:
+        return remote.accepted(result, job.output, options)
+
+
+@contextmanager
+def _begun(
+    job: Job, options: PipelineOptions, references: Sequence[str]
+) -> Iterator[PipelineResult]:
+    """Begin to run the graph of a job; what its runner needs of this machine ends with this."""
+    name = options.view_as(StandardOptions).runner
+    options.view_as(DirectOptions).direct_num_workers = job.workers
+    remote = REMOTE.get(name)
+    if remote is not None:
+        remote.submit_as(job.output, options)
+    with _started(name, options, Ledger(job.output)) as runner:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        graph.build(pipeline, job, references)
+        yield pipeline.run()
+
+
 LOCAL = (None, "DirectRunner", "FnApiRunner")
-FLINK = "FlinkRunner"
+# Clusters, on which a run goes on when its driver is gone: a job can be left to them, and they are
+# asked what has become of it.
+REMOTE: Mapping[str | None, ModuleType] = {"FlinkRunner": flink, "DataflowRunner": dataflow}
 # What makes sure of a runner, and starts what it needs; of one that is not here, Beam does.
-_OTHERS: Mapping[str | None, ModuleType] = {FLINK: flink, "PrismRunner": prism}
+_OTHERS: Mapping[str | None, ModuleType] = {**REMOTE, "PrismRunner": prism}
 
 
 def prepare(job: Job, options: PipelineOptions) -> Job:
@@ -80,6 +103,11 @@ def prepare(job: Job, options: PipelineOptions) -> Job:
     models = str(job.facts.get("model")).split(",")
     if name not in LOCAL and any(model.endswith(".keras") for model in models):
         raise JobError(f"{name} cannot run a .keras file: export it to a SavedModel first")
+    if job.no_wait and name not in REMOTE:
+        raise JobError(
+            f"--no_wait leaves a job to a cluster, and {name or 'the local runner'} ends with this "
+            f"command: say --runner {' or '.join(map(str, REMOTE))}, or wait"
+        )
     return _OTHERS[name].prepare(job, options) if name in _OTHERS else job
 
 
@@ -89,6 +117,13 @@ def _started(
     if name in LOCAL:
         return _local_runner(options, ledger)
     return _OTHERS[name].started(options) if name in _OTHERS else _other_runner(name)
+
+
+def end_earlier(ledger: Ledger) -> None:
+    """Cancel what an earlier run of a job has left running on a cluster: its driver was killed."""
+    left = ledger.remote()
+    if left is not None:
+        REMOTE[left["runner"]].end_earlier(ledger)
 
 
 def _say_retries(result: PipelineResult) -> None:

@@ -5,10 +5,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import zipfile
 from concurrent import futures
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import apache_beam as beam
@@ -27,61 +25,14 @@ from google.protobuf import json_format
 from pipeline import beam_options, cli, cluster_worker, flink, graph, job, job_server, runner
 from pipeline.beam_options import FlinkTuning
 from pipeline.ledger import Ledger
-
-
-class Rest:
-    """Answers as Flink 1.19.3 gave them, of a cluster of two TaskManagers of two slots."""
-
-    def __init__(self):
-        self.overview = {
-            **{"taskmanagers": 2, "slots-total": 4, "slots-available": 3, "jobs-running": 1},
-            **{"flink-version": "1.19.3", "flink-commit": "4105f8d"},
-        }
-        self.config = [{"key": "rest.port", "value": "8081"}]
-        self.jobs = []
-        self.cancelled = []
-
-    def answer(self, path):
-        if path == "/taskmanagers":
-            return {"taskmanagers": [{"id": f"tm{n}", "slotsNumber": 2} for n in range(2)]}
-        known = {"/overview": self.overview, "/jobmanager/config": self.config}
-        return known.get(path, {"jobs": self.jobs})
-
-    def cancel(self, path):
-        number = path.split("/")[2].partition("?")[0]
-        self.cancelled.append(number)
-        for one in self.jobs:
-            if one["jid"] == number:
-                one["state"] = "CANCELED"
+from tests import flink_rest
 
 
 @pytest.fixture
 def rest():
-    """An HTTP server with these answers; its address is `rest.master`."""
-    state = Rest()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.give(state.answer(self.path))
-
-        def do_PATCH(self):
-            state.cancel(self.path)
-            self.give({})
-
-        def give(self, found):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps(found).encode())
-
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    state.master = f"127.0.0.1:{server.server_port}"
-    yield state
-    server.shutdown()
-    server.server_close()
+    """A cluster's REST interface; its address is `rest.master`."""
+    with flink_rest.answering() as state:
+        yield state
 
 
 @pytest.fixture

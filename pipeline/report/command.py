@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 
+from pipeline import submission
 from pipeline.generations import root_of
 from pipeline.ledger import LEDGER, LedgerError
 from pipeline.lock import Lock
@@ -38,9 +39,11 @@ def report(outputs: Sequence[str], to: str | None, pictures: int) -> str:
         for output, found in zip(outputs, results, strict=True):
             if not all(storage.exists(storage.join(found, name)) for name in _NEEDED):
                 with Lock(root_of(output)):
+                    submission.refuse_while_running(output)
                     summarise(found)
         return _put(to or COMPARISON, compare.build(results, pictures))
     with Lock(root_of(outputs[0])):
+        submission.refuse_while_running(outputs[0])
         return _rebuild(outputs[0], results[0], to, pictures)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,9 +55,9 @@ def whole(archive, tmp_path_factory):
     return out
 
 
-def start(archive, out, *options):
+def start(archive, out, *options, stdout=None):
     command = [sys.executable, "-m", "heliograph", "evaluate", archive, out, *JOB, *options]
-    return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*map(str, command)], stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
 def started(archive, out, cluster, *options, commit_records=2):
@@ -201,6 +202,86 @@ def test_a_driver_killed_in_the_middle(archive, whole, cluster, tmp_path):
     same(out, whole)
     (number,) = first
     assert get(cluster, f"/jobs/{number}")["state"] == "CANCELED"
+
+
+def test_left_to_the_cluster_and_collected(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    submitted, said = submit(archive, out, cluster)
+    assert list(jobs(cluster, out)) == [submitted]
+    held = committing(out, cluster)
+    refused = start(archive, out, *cluster.options, "--no_wait")
+    assert f"the run {submitted} at {cluster.address}, which is RUNNING" in ended(refused, 75)
+    report = subprocess.run(
+        [sys.executable, "-m", "heliograph", "report", out], capture_output=True, text=True
+    )
+    assert report.returncode == 75, report.stderr
+    assert jobs(cluster, out) == {submitted: "RUNNING"}, "it was cancelled"
+    resume(held)
+    assert finished(cluster, out) == {submitted: "FINISHED"}
+    made = commits(out)
+    gate = ("--max_failed", 1, "--metrics_file", tmp_path / "job.prom")
+    said = ended(start(archive, out, *cluster.options, "--no_wait", *gate), 4)
+    assert "--max_failed 1: not passed" in said
+    assert "last_run_exit_code{" in (tmp_path / "job.prom").read_text()
+    assert list(jobs(cluster, out)) == [submitted]
+    assert commits(out) == made, "something has been done again"
+    (out / "gates.json").unlink()
+    same(out, whole)
+
+
+def test_left_to_the_cluster_and_ended_there(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    first, _ = submit(archive, out, cluster)
+    held = committing(out, cluster)
+    kept = commits(out)
+    request = urllib.request.Request(f"{cluster.address}/jobs/{first}?mode=cancel", method="PATCH")
+    with urllib.request.urlopen(request):
+        resume(held)
+    assert finished(cluster, out) == {first: "CANCELED"}
+    second, said = submit(archive, out, cluster)
+    assert f"the run {first} at {cluster.address} has ended: CANCELED" in said
+    assert finished(cluster, out) == {second: "FINISHED"}
+    ended(start(archive, out, *cluster.options), 3)
+    same(out, whole)
+    assert kept.items() <= commits(out).items(), "what was committed has been done again"
+
+
+def submit(archive, out, cluster):
+    """Leave a job to the cluster; give its number there, and what was said."""
+    job = start(archive, out, *cluster.options, "--no_wait", stdout=subprocess.PIPE)
+    printed, said = job.communicate(timeout=600)
+    assert job.returncode == 0, said
+    assert re.fullmatch(r"[0-9a-f]{32}\n", printed)
+    return printed.strip(), said
+
+
+def committing(out, cluster):
+    """Wait until something is committed, and hold the workers up; give their numbers."""
+    ends = time.monotonic() + 600
+    folder = out / "ledger" / "batches"
+    while not folder.is_dir() or len(os.listdir(folder)) < 2:
+        assert time.monotonic() < ends, "nothing is committed"
+        time.sleep(0.05)
+    held = workers(cluster)
+    for worker in held:
+        os.kill(worker, signal.SIGSTOP)
+    return held
+
+
+def resume(held):
+    for worker in held:
+        os.kill(worker, signal.SIGCONT)
+
+
+def finished(cluster, out):
+    """Wait until the runs on an output have ended; give Flink's states of them."""
+    ends = time.monotonic() + 900
+    while (states := jobs(cluster, out)) and not {"FINISHED", "CANCELED", "FAILED"} >= {
+        *states.values()
+    }:
+        assert time.monotonic() < ends, states
+        time.sleep(0.5)
+    return states
 
 
 def test_interrupted_once_it_finishes_what_is_under_way(archive, whole, cluster, tmp_path):
