@@ -39,6 +39,7 @@ MACHINE, DISK_GB, MOST_MACHINES = "n2-standard-4", 50, 10
 
 _ANSWERS_WITHIN = 30.0  # seconds, of one call of Dataflow's interface
 _LOOK_EVERY = 0.2
+_ENDED = {"DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED"}
 # Where the launcher of a Flex Template is to put down its job, and what Dataflow calls that.
 _LAUNCH = re.compile(r"/template_launches/([^/]+)/")
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
@@ -296,8 +297,8 @@ class Jobs:
         self._jobs = dataflow.JobsV1Beta3Client(**settings)
         self._messages = dataflow.MessagesV1Beta3Client(**settings)
 
-    def state(self, identity: str) -> str:
-        """Give the state of a job, one of `PipelineState`; UNKNOWN where there is no such job.
+    def state(self, identity: str) -> str | None:
+        """Give the state of a job, such as RUNNING or QUEUED; None where there is no such job.
 
         Raises:
             OSError: Dataflow does not answer.
@@ -308,7 +309,7 @@ class Jobs:
         try:
             found = self._asked(self._jobs.get_job, request)
         except NotFound:
-            return PipelineState.UNKNOWN
+            return None
         return _state_of(found)
 
     def alive(self) -> Sequence[str]:
@@ -367,11 +368,11 @@ class Jobs:
 
 
 def _state_of(job: Any) -> str:
-    return DataflowPipelineResult.api_jobstate_to_pipeline_state(job.current_state)
+    return job.current_state.name.removeprefix("JOB_STATE_")
 
 
-def _goes_on(state: str) -> bool:
-    return state != PipelineState.UNKNOWN and not PipelineState.is_terminal(state)
+def _goes_on(state: str | None) -> bool:
+    return state is not None and state not in _ENDED
 
 
 def running(left: Mapping[str, Any]) -> str | None:
@@ -392,7 +393,7 @@ def ending(left: Mapping[str, Any]) -> str:
     """
     jobs = Jobs(left)
     state = jobs.state(left["id"])
-    if state == PipelineState.UNKNOWN:
+    if state is None:
         return "forgotten there"
     return state + (_last_line(jobs.last_error(left["id"])) if state == "FAILED" else "")
 

@@ -2,36 +2,49 @@
 interface are served by this machine, and nothing leaves it.
 """
 
+import argparse
+import importlib.util
 import json
+import logging
 import os
 import re
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import apache_beam
 import google.cloud.storage
 import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
 from google.cloud import dataflow as api
 
 from models import zoo
 from pipeline import beam_options, cli, dataflow, job, lock, runner
 from pipeline.ledger import Ledger
+from pipeline.worker import ONE_THREAD
 from tests.dataflow_service import (
     PROJECT,
     REGION,
     State,
     carry_out,
     dataflow_server,
+    graph_of,
     options_of,
+    steps_of,
 )
 from tests.jobs import run
 from tests.object_stores import gcs_server
 from tests.photographs import saved, small
 from transforms import storage
+from transforms.degradations import DEGRADATIONS
 
+DEPLOY = Path(__file__).parents[1] / "deploy" / "dataflow"
 BUCKET = "gs://negatives"
 IMAGE = "europe-west1-docker.pkg.dev/archive-1/images/heliograph:1"
 PLACE = (
@@ -43,9 +56,16 @@ IMAGES = ("a/1.png", "a/2.png", "b.jpg")
 
 @pytest.fixture(scope="module", autouse=True)
 def store():
-    """Cloud Storage on this machine, with an archive in it."""
+    """Cloud Storage on this machine, with an archive in it; and no way to any other machine."""
     fresh = FileSystems._pipeline_options
+    connect = socket.socket.connect
+
+    def connect_here(self, address):
+        assert self.family == socket.AF_UNIX or address[0] in ("127.0.0.1", "::1"), address
+        return connect(self, address)
+
     with pytest.MonkeyPatch.context() as patch, gcs_server() as address:
+        patch.setattr(socket.socket, "connect", connect_here)
         patch.setenv("STORAGE_EMULATOR_HOST", address)
         patch.setenv("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         google.cloud.storage.Client.create_anonymous_client().create_bucket("negatives")
@@ -60,6 +80,14 @@ def store():
 
 def put(name, data):
     storage.write(f"{BUCKET}/{name}", data, scratch=f"{BUCKET}/.tmp")
+
+
+@pytest.fixture(autouse=True)
+def log(caplog, monkeypatch):
+    """What a command says goes to the tests, and not to a terminal."""
+    monkeypatch.setattr(cli, "_log_to_stderr", lambda verbose: None)
+    monkeypatch.setattr(logging.getLogger("heliograph"), "propagate", True)
+    caplog.set_level(logging.INFO, "heliograph")
 
 
 @pytest.fixture
@@ -265,6 +293,11 @@ def test_batches_are_cut_for_all_processes_of_all_machines():
     assert prepare(*said, "--machine_type", "n2-standard-8", *alone)[0].workers == 5
 
 
+def launch(identity):
+    """Give the place where Dataflow has the launcher of a Flex Template put down its job."""
+    return f"{BUCKET}/tmp/staging/template_launches/{identity}/job_object"
+
+
 def said_without(*flags):
     words = [*PLACE, "--sdk_container_image", IMAGE]
     for flag in flags:
@@ -302,9 +335,14 @@ def no_gcloud(monkeypatch, tmp_path):
         (said_without(), {"archive": "masters"}, "ARCHIVE masters is a path of this machine"),
         ([*said_without(), "--masks", "m"], {}, "--masks"),
         (
-            [*said_without(), "--template_location", f"{BUCKET}/template.json"],
+            [*said_without(), "--template_location", f"{BUCKET}/template.json", "--no_wait"],
             {},
             "for the launcher of a Flex Template",
+        ),
+        (
+            [*said_without(), "--template_location", launch("1")],
+            {},
+            "puts a job down, and nothing runs: say --no_wait",
         ),
     ],
 )
@@ -345,3 +383,361 @@ def test_models_of_this_machine_must_be_in_the_image(tmp_path, caplog):
     caplog.clear()
     prepare(*said_without())
     assert "is a path of this machine" not in caplog.text
+
+
+def test_a_job_is_left_to_dataflow_and_collected(service, line, capsys, caplog):
+    service.carry_out = lambda sent: None
+    said = ["convert", f"{BUCKET}/masters", f"{BUCKET}/out", *line]
+    assert cli.main([*said, "--no_wait"]) == job.ExitCode.OK
+    ((identity, sent),) = service.jobs.items()
+    assert capsys.readouterr().out == f"{identity}\n"
+    assert cli.main(said) == cli.main([*said, "--no_wait"]) == job.ExitCode.LOCKED
+    assert f"{identity} at Dataflow in {REGION}, project {PROJECT}" in caplog.text
+    carry_out(sent)
+    assert cli.main(said) == job.ExitCode.OK
+    assert Ledger(f"{BUCKET}/out").remote() is None
+    assert len(service.jobs) == 1
+    assert set(content(f"{BUCKET}/out")) >= {f"images/{name}" for name in IMAGES}
+
+
+def test_a_job_that_was_left_and_failed_is_done_by_the_same_command(service, line, caplog):
+    service.carry_out = lambda sent: None
+    said = ["convert", f"{BUCKET}/masters", f"{BUCKET}/out", *line]
+    cli.main([*said, "--no_wait"])
+    ((_, sent),) = service.jobs.items()
+    sent.current_state = State.JOB_STATE_FAILED
+    service.words = ["Traceback (most recent call last):\nMemoryError: no room"]
+    service.carry_out = carry_out
+    assert cli.main(said) == job.ExitCode.OK
+    assert "FAILED: MemoryError: no room" in caplog.text
+    assert len(service.jobs) == 2
+
+
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(f"deploy_{name}", DEPLOY / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def launcher(service, line, monkeypatch):
+    """Launch the template as Dataflow does: parameters and its own options as options, the place of
+    the job said. What is put down there is given.
+    """
+    module = loaded("launcher")
+    monkeypatch.setenv(module.IMAGE, IMAGE)
+    theirs = [f"{name}={value}" for name, value in zip(PLACE[:-2:2], PLACE[1:-2:2], strict=True)]
+    theirs += [f"--staging_location={BUCKET}/tmp", "--job_name=nightly", "--no_auth"]
+    theirs += [f"--dataflow_endpoint={service.url}", '--labels={\n "goog-template" : "flex"\n}\n']
+
+    def run(identity, **parameters):
+        place = launch(identity)
+        said = {"archive": f"{BUCKET}/masters", "output": f"{BUCKET}/out", **parameters}
+        words = [f"--{name}={value}" for name, value in said.items()]
+        code = module.main([*theirs, f"--template_location={place}", *words])
+        if not storage.exists(place):
+            return code, None
+        put_down = api.Job.from_json(storage.read(place).decode(), ignore_unknown_fields=True)
+        put_down.id, put_down.current_state = identity, State.JOB_STATE_QUEUED
+        service.jobs[identity] = put_down  # as Dataflow starts it once the launcher has ended
+        return code, put_down
+
+    return run
+
+
+def test_a_launch_puts_down_a_job_and_does_not_wait(service, launcher, capsys):
+    code, put_down = launcher("2026-11-22_1", command="degrade", recipe="jpeg:3", pictures="")
+    assert code == job.ExitCode.OK
+    assert capsys.readouterr().out == "2026-11-22_1\n"
+    assert put_down.name == "nightly"
+    assert dict(put_down.labels) == {"goog-template": "flex"}
+    (pool,) = put_down.environment.worker_pools
+    assert [one.container_image for one in pool.sdk_harness_container_images] == [IMAGE]
+    assert "images/a/1.png" not in content(f"{BUCKET}/out")  # only planned
+    carry_out(put_down)
+    done = content(f"{BUCKET}/out")
+    assert set(done) >= {f"images/{name}" for name in IMAGES}
+    run("degrade", f"{BUCKET}/masters", f"{BUCKET}/local", "--recipe", "jpeg:3")
+    assert done == content(f"{BUCKET}/local")
+
+
+def test_launches_by_the_clock_do_what_is_new(service, launcher, capsys):
+    """One collects what the one before it began, and begins what is new; and says so while there is
+    nothing, by a job that does nothing: Dataflow takes a launch without one for a failure.
+    """
+    _, first = launcher("2026-11-22_1", command="convert")
+    code, none = launcher("2026-11-22_2", command="convert")
+    assert (code, none) == (job.ExitCode.LOCKED, None)
+    carry_out(first)
+    put("masters/new.png", saved(small(), "PNG"))
+    try:
+        code, second = launcher("2026-11-22_3", command="convert")
+        assert code == job.ExitCode.OK
+        carry_out(second)
+        assert "images/new.png" in content(f"{BUCKET}/out")
+        before = {file.path: file.modified for file in storage.list_folder(f"{BUCKET}/out/images")}
+        capsys.readouterr()
+        code, third = launcher("2026-11-22_4", command="convert")
+        assert code == job.ExitCode.OK
+        assert "nothing is left to do" in capsys.readouterr().out
+        carry_out(third)
+        assert {one.split("/")[0] for one in steps_of(graph_of(third))} == {"Nothing is left to do"}
+        after = {file.path: file.modified for file in storage.list_folder(f"{BUCKET}/out/images")}
+        assert before == after
+    finally:
+        storage.delete(f"{BUCKET}/masters/new.png")
+
+
+def test_a_launch_of_what_cannot_be_fails(service, launcher, caplog):
+    code, none = launcher("2026-11-22_1", command="convert", archive=f"{BUCKET}/nothing")
+    assert (code, none) == (job.ExitCode.USAGE, None)
+    assert f"{BUCKET}/nothing" in caplog.text
+
+
+def test_the_launcher_makes_a_command_of_parameters(monkeypatch):
+    module = loaded("launcher")
+    monkeypatch.delenv(module.IMAGE, raising=False)
+    places = ["--archive=gs://a/b", "--output=gs://a/c"]
+
+    def command(*words):
+        return module.command_line([*words, *places])
+
+    end = ["--no_wait", "gs://a/b", "gs://a/c"]
+    assert command("--command=convert", "--overwrite=true", "--limit=5", "--operator=") == [
+        *("convert", "--limit=5", "--overwrite", *end),
+    ]
+    # What this machine's processor has decides nothing.
+    assert command("--command=restore") == ["restore", "--precision=float32", *end]
+    chosen = "--precision=bfloat16"
+    assert command("--command=evaluate", chosen) == ["evaluate", chosen, *end]
+    assert command("--command=degrade", "--overwrite=false") == ["degrade", *end]
+    monkeypatch.setenv(module.IMAGE, "theirs")
+    image = "--sdk_container_image=theirs"
+    assert command("--command=convert") == ["convert", image, *end]
+    own = "--sdk_container_image=mine"
+    assert command("--command=convert", own) == ["convert", own, *end]
+
+
+@pytest.fixture(scope="module")
+def template():
+    return loaded("template")
+
+
+@pytest.fixture(scope="module")
+def parameters(template):
+    return {one["name"]: one for one in template.metadata()["parameters"]}
+
+
+def taken(parameter, *values):
+    """Give those of some values that a parameter takes, by what POSIX calls extended regular
+    expressions, which is what Dataflow goes by.
+    """
+    (regex,) = parameter["regexes"]
+    lines = "".join(f"{value}\n" for value in values)
+    words = ["grep", "-E", "--", regex]
+    done = subprocess.run(words, input=lines, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_metadata_is_made_of_the_table_of_options(template):
+    kept = (DEPLOY / "metadata.json").read_text()
+    made = [sys.executable, str(DEPLOY / "template.py"), "metadata"]
+    done = subprocess.run(made, capture_output=True, text=True, check=True)
+    assert kept == done.stdout, "run deploy/dataflow/template.py metadata"
+
+
+def test_every_option_is_a_parameter_or_left_out_for_a_reason(template, parameters):
+    _, commands = cli._parser()
+    known = {}
+    for name in template.COMMANDS:
+        for action in commands[name]._actions:
+            if action.option_strings and action.dest not in ("help", "verbose", "list"):
+                known.setdefault(action.dest, set()).add(name)
+    beams = {"sdk_container_image", "number_of_worker_harness_threads", "min_cpu_platform"}
+    assert set(parameters) - {"command", "archive", "output"} - beams == (
+        set(known) - set(template.LEFT_OUT)
+    )
+    assert set(template.LEFT_OUT) <= set(known)
+    assert all(template.LEFT_OUT.values())
+    for name in set(known) & set(parameters):
+        said = parameters[name].get("parentTriggerValues", template.COMMANDS)
+        assert set(said) == known[name], name
+    assert beams <= set(PipelineOptions([]).get_all_options())
+
+
+def test_google_reads_the_template_as_it_is_meant(template, parameters):
+    """By Google's own message types, which know every field and every type of parameter."""
+    words = [sys.executable, str(DEPLOY / "template.py"), "specification", IMAGE]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    spec = api.ContainerSpec.from_json(done.stdout)  # which refuses what it does not know
+    assert spec.image == IMAGE
+    assert spec.sdk_info.language == api.SDKInfo.Language.PYTHON
+    assert not spec.metadata.streaming
+    assert [one.name for one in spec.metadata.parameters] == list(parameters)
+    kinds = api.ParameterType
+    for one in spec.metadata.parameters:
+        assert one.label
+        assert one.help_text.endswith(".")
+        assert one.regexes
+        assert (one.param_type == kinds.ENUM) == bool(one.enum_options)
+        if one.param_type == kinds.BOOLEAN:
+            assert taken(parameters[one.name], "true", "false", "yes") == ["true", "false"]
+        choices = [choice.value for choice in one.enum_options]
+        assert taken(parameters[one.name], *choices) == choices
+    required = [one.name for one in spec.metadata.parameters if not one.is_optional]
+    assert required == ["command", "archive", "output"]
+
+
+# Values that one option or the other takes.
+SAMPLES = (
+    *("0", "1", "5", "31", "32", "100", "101", "-1", "1.5", "x", "1e3", ""),
+    *("bagit", "bagit,iiif", "iiif,premis,bagit", "zip", "bagit,"),
+    *("https://a.example/b", "http://a.example", "https://u:p@a.example", "https://a.example?b"),
+    *("ftp://a.example", "https://a.example/b#c"),
+    *("jpeg", "png", "JPEG", "float32", "auto", "tfrecord", "folder", "failed", "NHWC", "RGB"),
+)
+
+
+def test_the_regexes_take_what_the_parser_takes(template, parameters):
+    """Of every option that the parser holds to a form: what passes in a console must not fail in
+    the launcher, nor the other way round.
+    """
+    _, commands = cli._parser()
+    actions = {
+        action.dest: action for name in template.COMMANDS for action in commands[name]._actions
+    }
+    held = {
+        name: action
+        for name, action in actions.items()
+        if name in parameters and (action.type is not None or action.choices is not None)
+    }
+    assert len(held) > 20
+    for name, action in held.items():
+        # What the processor of the launcher has is nothing to go by: see there.
+        values = [value for value in SAMPLES if (name, value) != ("precision", "auto")]
+        passed = [value for value in values if passes(action, value)]
+        assert taken(parameters[name], *values) == passed, name
+
+
+def passes(action, value):
+    try:
+        read = action.type(value) if action.type else value
+    except (argparse.ArgumentTypeError, ValueError):
+        return False
+    return action.choices is None or read in action.choices
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("archive", ["gs://a/b", "gs://a/b/**/*.tif", "s3://a"], ["/home/a", "a", "gs://", "C:/a"]),
+        ("output", ["gs://bucket-1/a b", "gs://bucket"], ["s3://a/b", "gs://A/b", "out", "gs://x"]),
+        (
+            "model",
+            ["denoise", "denoise,colorize", "gs://a/m", "/models/m"],
+            ["", "a b", "x,", "./m"],
+        ),
+        ("masks", ["gs://a/masks"], ["masks"]),
+        ("lpips", ["gs://a/lpips", "/models/lpips"], ["lpips"]),
+        (
+            "recipe",
+            [
+                *("jpeg:3", "jpeg:3+gaussian_noise:sigma=25", "oneof(scratches:2,fade:3+dust:2)"),
+                *("random(2,severity=1-3)", "gaussian_noise:1-5, jpeg:1-5", "low_resolution_copy"),
+            ],
+            ["", ":3", "jpeg;rm", "$(jpeg)", "Jpeg\\"],
+        ),
+        ("guard", ["none", "changed=none", "changed=0.5,seams=.1"], ["changed", "changed=much"]),
+        ("metrics", ["all", "default", "ms_ssim,ciede2000"], ["", "all,", "PSNR"]),
+        ("input_range", ["0,1", "-1,1", "0,255"], ["1", "a,b", "0;1"]),
+        ("output_range", ["-128/110,128/110"], ["128"]),
+        ("mask_values", ["0,1", "-1,1.0"], ["0"]),
+        ("mask_fill", ["0.5", "-1", ".5"], ["grey"]),
+        ("size", ["256,256"], ["0,256", "256"]),
+        ("sdk_container_image", [IMAGE, "a.example/b@sha256:0"], ["a b", ""]),
+        ("min_cpu_platform", ["Intel Ice Lake", "AMD Milan"], ["Ice Lake"]),
+        ("only", ["album/*.tif"], [""]),
+    ],
+)
+def test_the_regexes_take_our_examples_and_no_nonsense(parameters, name, good, bad):
+    assert taken(parameters[name], *good, *bad) == good
+
+
+def test_recipes_of_all_degradations_are_taken(parameters):
+    recipes = [f"{name}:3" for name in DEGRADATIONS]
+    assert taken(parameters["recipe"], *recipes) == recipes
+
+
+def test_the_image_is_of_one_kind_for_launcher_and_workers():
+    text = (DEPLOY / "Dockerfile").read_text()
+    lines = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE).splitlines()
+    stages = [line.split()[1] for line in lines if line.startswith("FROM")]
+    assert stages[-1] == f"apache/beam_python3.11_sdk:{apache_beam.__version__}"
+    assert "/python311-template-launcher-base:" in stages[0]
+    # What Google's launcher runs is there, and is one file; the rest is installed.
+    settings = dict(
+        pair.split("=", 1) for line in lines if line.startswith("ENV") for pair in line.split()[1:]
+    )
+    copies = [
+        line.split()[-2:] for line in lines if line.startswith("COPY") and "--from" not in line
+    ]
+    started = {target: source for source, target in copies}[
+        settings["FLEX_TEMPLATE_PYTHON_PY_FILE"]
+    ]
+    assert (DEPLOY.parents[1] / started).samefile(DEPLOY / "launcher.py")
+    assert settings.keys() >= {loaded("launcher").IMAGE, *ONE_THREAD}
+    launcher = "/opt/google/dataflow/python_template_launcher"
+    assert f"COPY --from=launcher {launcher} {launcher}" in lines
+    assert 'ENTRYPOINT ["/opt/apache/beam/boot"]' in lines
+
+
+GRAPHS = {
+    "restore": ("--model", "colorize", "--verify_masters", "--package", "bagit,iiif,premis"),
+    "evaluate": ("--model", "denoise,colorize", "--recipe", "jpeg:1-2, snow:3"),
+    "degrade": ("--recipe", "grayscale", "--output_format", "webdataset"),
+}
+
+
+@pytest.mark.parametrize("command", GRAPHS)
+def test_pixels_never_leave_the_worker_that_reads_them(service, line, command):
+    """Neither grouped, nor flattened, nor a side input: between Reading and Commit there are steps
+    alone that run on each element, which Dataflow fuses; and all in the same image.
+    """
+    service.carry_out = lambda sent: None
+    said = [command, f"{BUCKET}/masters", f"{BUCKET}/out", *GRAPHS[command]]
+    assert cli.main([*said, *line, "--no_wait"]) == job.ExitCode.OK
+    (sent,) = service.jobs.values()
+    graph = graph_of(sent)
+    parts = graph.components
+    batches = {name for name, one in parts.pcollections.items() if holds_batches(one, parts)}
+    steps = steps_of(graph)
+    makers = {one.unique_name for one in steps.values() if batches & set(one.outputs.values())}
+    firsts = {name.partition("/")[0].split()[0] for name in makers}
+    wanted = {"Read", "Measure", "Write"}
+    wanted |= {"Degrade"} if command != "restore" else set()
+    wanted |= {"Restore", "Guard"} if command != "degrade" else set()
+    wanted |= {"Vary", "Enter"} if command == "evaluate" else set()
+    assert firsts == wanted
+    for one in steps.values():
+        if batches & set(one.inputs.values()):
+            assert one.spec.urn == "beam:transform:pardo:v1", one.unique_name
+            payload = beam_runner_api_pb2.ParDoPayload.FromString(one.spec.payload)
+            assert not payload.side_inputs, one.unique_name
+            assert not payload.state_specs, one.unique_name
+    grouped = {one.unique_name for one in steps.values() if "group_by_key" in one.spec.urn}
+    assert "Reshuffle/ReshufflePerKey/GroupByKey" in grouped  # of references to the plan
+    (environment,) = parts.environments.values()
+    payload = beam_runner_api_pb2.DockerPayload.FromString(environment.payload)
+    assert payload.container_image == IMAGE
+
+
+def holds_batches(collection, parts):
+    """Tell whether the elements of a collection are batches, or hold some."""
+    coders, left = [], [collection.coder_id]
+    while left:
+        coder = parts.coders[left.pop()]
+        coders.append(coder)
+        left.extend(coder.component_coder_ids)
+    return any(b"BatchCoder" in coder.spec.payload for coder in coders)
