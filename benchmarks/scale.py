@@ -43,7 +43,10 @@ START = 10.0  # seconds
 SIDE, A_SHARD, A_FOLDER, SHARDS_A_FOLDER = 28, 10_000, 1_000, 100
 WORKERS = 2
 RECIPE = "gaussian_noise:sigma=25"
-COMMANDS = {"restore": ("--model", "denoise"), "evaluate": ("--model", "denoise", "--recipe", RECIPE)}
+COMMANDS = {
+    "restore": ("--model", "denoise"),
+    "evaluate": ("--model", "denoise", "--recipe", RECIPE),
+}
 PHASES = ("plan", "commit", "summarise", "again")
 FAILED_EVERY = 1_000
 
@@ -297,7 +300,9 @@ def measure(count: int, kind: str, command: str, work: Path, phases: Sequence[st
             flush=True,
         )
     plan_file = (output / "ledger/plan.jsonl").stat().st_size
-    print(f"plan.jsonl: {took['plan'].said['batches']:,} batches, {plan_file / count:.0f} B a record")
+    print(
+        f"plan.jsonl: {took['plan'].said['batches']:,} batches, {plan_file / count:.0f} B a record"
+    )
     if "commit" in phases:
         started = time.perf_counter()
         files, size = bytes_in(output / "ledger/batches")

@@ -59,14 +59,13 @@ class Left:
     @property
     def planned(self) -> int:
         """How many records there are to be in the ledger at the end."""
-        return self.kept + sum(
-            len(self.cells[source.key]) if source.key in self.cells else self.of
-            for source in self.sources
-        )
+        usual = self.of * (len(self.sources) - len(self.cells))
+        return self.kept + usual + sum(map(len, self.cells.values()))
 
-    def through(self, source: Source) -> tuple[int, ...]:
-        """Give the numbers of the cells that an image is to go through, of several."""
-        return self.cells.get(source.key, tuple(range(self.of)) if self.of > 1 else ())
+    @property
+    def usual(self) -> tuple[int, ...]:
+        """The numbers of the cells that images go through of which `cells` says nothing else."""
+        return tuple(range(self.of)) if self.of > 1 else ()
 
     def limited(self, most: int) -> "Left":
         """Leave all but the first images for another run."""
@@ -80,6 +79,7 @@ class Left:
             counts=Counter({"to do now": len(sources), "later": len(self.sources) - len(sources)}),
             retired={place for place in self.retired if place[0] in keys},
             groups={batch: some for batch, some in self.groups.items() if keys.issuperset(some)},
+            cells={key: through for key, through in self.cells.items() if key in keys},
         )
 
 
@@ -97,15 +97,24 @@ class _Known(NamedTuple):
     record: str
 
 
-def state_of(sources: Iterable[Source]) -> str:
-    """Digest what planning saw of an archive: the same digest, the same images as far as names,
-    sizes and times tell.
+class State:
+    """A digest of what planning saw of an archive: the same digest, the same images as far as
+    names, sizes and times tell.
     """
-    digest = hashlib.sha256()
-    for source in sources:
-        line = f"{source.key}\0{source.path}\0{source.size}\0{source.modified}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def seeing(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """Pass images on, and take them into the digest."""
+        for source in sources:
+            line = f"{source.key}\0{source.path}\0{source.size}\0{source.modified}\n"
+            self._digest.update(line.encode("utf-8", "surrogateescape"))
+            yield source
+
+    def hexdigest(self) -> str:
+        """Give the digest of all that were passed on."""
+        return self._digest.hexdigest()
 
 
 def selected(sources: Sequence[Source], only: Sequence[str]) -> Sequence[Source]:
