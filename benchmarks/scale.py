@@ -1,12 +1,13 @@
 """Plan, commit and summarise very many records without pixels: how cost grows with their number.
 
-    python benchmarks/scale.py [--records N ...] [--kind idx|files|list] [--command evaluate]
-        [--work FOLDER] [--keep]
+    python benchmarks/scale.py [--records N ...] [--kind KIND] [--command evaluate]
+        [--phases PHASE ...] [--work FOLDER] [--keep]
 
 Of each number, an archive is made that costs nothing to make: IDX files of 10,000 gray images of
-28 x 28 pixels, as MNIST is one of 60,000, which are sparse and hold no block of the disk; or, with
---kind files, that many files in folders of a thousand, hard links to a JPEG of 48 x 64 pixels; or a
-CSV list of them. Then processes of their own do what a job does, with its own code:
+28 x 28 pixels, as MNIST is one of 60,000, which are sparse and hold no block of the disk. Or, by
+--kind, that many files in folders of a thousand, hard links to a JPEG of 48 x 64 pixels; a CSV list
+of them; or TFRecord files, tars or Parquet files of 10,000 such JPEGs. Then processes of their own
+do what a job does, with its own code:
 
 plan        all that `heliograph restore` does before its graph runs: list, compare with the
             ledger, slice into batches, write the plan
@@ -14,12 +15,15 @@ commit      two processes, as two workers, fetch specs by their references and c
             all that FetchSpecs and Commit do. Of each record nothing is made up but what reading,
             the model and the scores would have found
 summarise   metrics.parquet, failures.jsonl and summary.json, in one process
+graph       the graph of the job with all references, as runners are given it, not run
 again       what the same command does the next night, when nothing has changed, before it says so
+one more    the same, when an image has come into the archive: the ledger is compared row by row
 
 Seconds are the clock's and the processors', both with the start of Python and its imports; peak is
 the kernel's count of resident memory (ru_maxrss), that of several processes added up. Ends with an
-error where 10,000,000 records take more than 15 minutes to plan and summarise (fewer as much less,
-and 10 s for the start) or either takes more than 2 GB, or where not every record is accounted for.
+error where 10,000,000 records take more than 15 minutes by the clock to plan and summarise, fewer
+take more than their share of that and 10 s by the processor (which a busy machine stretches less),
+either takes more than 2 GB, or not every record is accounted for.
 """
 
 import argparse
@@ -33,8 +37,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 RECORDS = (1_000, 10_000, 100_000)
@@ -47,7 +52,7 @@ COMMANDS = {
     "restore": ("--model", "denoise"),
     "evaluate": ("--model", "denoise", "--recipe", RECIPE),
 }
-PHASES = ("plan", "commit", "summarise", "again")
+PHASES = ("plan", "graph", "commit", "summarise", "again", "one more")
 FAILED_EVERY = 1_000
 
 
@@ -96,7 +101,28 @@ def make_list(archive: Path, count: int) -> Path:
     return path
 
 
-KINDS = {"idx": make_idx, "files": make_files, "list": make_list}
+def make_shards(kind: str, archive: Path, count: int) -> Path:
+    """Write shards of at most 10,000 photographs each."""
+    from resume import of_shard
+
+    from transforms.shards.writers import WRITERS, Sample
+
+    archive.mkdir()
+    writer = WRITERS[kind]
+    for start in range(0, count, A_SHARD):
+        images = of_shard(start, min(A_SHARD, count - start))
+        samples = [Sample(name, encoded, {}, {}, None) for name, encoded in images]
+        with (archive / f"{start:08}{writer.extension}").open("wb") as file:
+            file.writelines(writer.pack(samples).parts)
+    return archive
+
+
+KINDS: dict[str, Callable[[Path, int], Path]] = {
+    "idx": make_idx,
+    "files": make_files,
+    "list": make_list,
+    **{name: partial(make_shards, name) for name in ("tfrecord", "webdataset", "parquet")},
+}
 
 
 # -- phases, each in a process of its own ----------------------------------------------------------
@@ -115,6 +141,32 @@ def plan(command: str, archive: str, output: str) -> dict:
     return {"planned": todo.planned, "batches": len(references)}
 
 
+def graph(command: str, archive: str, output: str) -> dict:
+    """Build the graph, and turn it into what runners are given."""
+    import apache_beam as beam
+
+    from pipeline.graph import build
+
+    made, _ = _asked(command, archive, output)
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    build(pipeline, made, Path(output, "references").read_text().splitlines())
+    return {"graph": pipeline.to_runner_api().ByteSize()}
+
+
+def one_more(command: str, archive: str, output: str) -> dict:
+    """Find out what is left to do when there is one image more."""
+    if Path(archive).is_dir():
+        make_idx(Path(archive, "new"), 1)
+    else:
+        name = Path(archive).read_text().splitlines()[1].partition(",")[0]
+        os.link(Path(archive).parent / name, Path(archive).parent / "new.jpg")
+        with Path(archive).open("a") as file:
+            file.write("new.jpg,one more\n")
+    _, todo, _ = _prepared(command, archive, output)
+    assert (len(todo.left.sources), todo.specs.batches) == (1, 1), "one image is left"
+    return {}
+
+
 def again(command: str, archive: str, output: str) -> dict:
     """Find out that there is nothing to do."""
     from pipeline import run
@@ -128,16 +180,22 @@ def again(command: str, archive: str, output: str) -> dict:
     return {}
 
 
-def _prepared(command: str, archive: str, output: str):
-    from pipeline import beam_options, cli, generations, job, run
+def _asked(command: str, archive: str, output: str):
+    from pipeline import beam_options, cli, job
 
     parser, commands = cli._parser()
     own = beam_options.add_to(commands[command])
     said = [command, archive, output, *COMMANDS[command], "--workers", str(WORKERS)]
     args = parser.parse_args(said)
-    made = job.make_job(args)
+    return job.make_job(args), beam_options.make(args, own)
+
+
+def _prepared(command: str, archive: str, output: str):
+    from pipeline import generations, run
+
+    made, options = _asked(command, archive, output)
     chosen = generations.choose(made)
-    return chosen.job, run._prepare(chosen, run._find(made)), beam_options.make(args, own)
+    return chosen.job, run._prepare(chosen, run._find(made)), options
 
 
 def commit(command: str, output: str, share: int) -> dict:
@@ -267,7 +325,13 @@ def run_phase(phase: str, command: str, archive: Path, output: Path) -> Took:
 
 def in_process(phase: str, share: int, command: str, archive: str, output: str) -> None:
     """Be the process of a phase."""
-    called = {"plan": plan, "again": again, "summarise": summarise}
+    called = {
+        "plan": plan,
+        "graph": graph,
+        "summarise": summarise,
+        "again": again,
+        "one more": one_more,
+    }
     if phase == "commit":
         said = commit(command, output, share)
     else:
@@ -303,6 +367,9 @@ def measure(count: int, kind: str, command: str, work: Path, phases: Sequence[st
     print(
         f"plan.jsonl: {took['plan'].said['batches']:,} batches, {plan_file / count:.0f} B a record"
     )
+    if "graph" in phases:
+        size = took["graph"].said["graph"]
+        print(f"graph: {size / 1e6:.2f} MB, {size / count:.2f} B a record")
     if "commit" in phases:
         started = time.perf_counter()
         files, size = bytes_in(output / "ledger/batches")
@@ -323,8 +390,9 @@ def reached(count: int, took: dict[str, Took]) -> bool:
     seconds, cpu = sum(one.seconds for one in both), sum(one.cpu for one in both)
     peak = max(one.peak for one in both)
     most = MOST_SECONDS * count / GOAL + (START if count < GOAL else 0)
+    by = "by the clock" if count >= GOAL else "of CPU"
     print(
-        f"planned and summarised in {seconds:.1f} s (goal: {most:.1f}), {cpu:.1f} s of CPU; "
+        f"planned and summarised in {seconds:.1f} s, {cpu:.1f} s of CPU (goal: {most:.1f} {by}); "
         f"peak {peak / 1e6:.0f} MB (goal: {MOST_MEMORY / 1e6:.0f})",
         flush=True,
     )
@@ -335,7 +403,8 @@ def reached(count: int, took: dict[str, Took]) -> bool:
             lost.append(told)
     for one in lost:
         print(f"  not all are accounted for: {one}")
-    if missed := seconds > most or peak > MOST_MEMORY:
+    missed = (seconds if count >= GOAL else cpu) > most or peak > MOST_MEMORY
+    if missed:
         print("  goal missed")
     return not (missed or lost)
 
