@@ -6,7 +6,6 @@ slice at a time. So nothing holds all rows, none is shuffled, and how they were 
 trace.
 """
 
-import gc
 import itertools
 import json
 import posixpath
@@ -14,7 +13,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -23,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.garbage import no_garbage
 from pipeline.groups import KINDS
 from pipeline.ledger import STATUSES, Ledger, Row
 from pipeline.sorting import ORDER, merged, regrouped, write_run
@@ -162,7 +161,7 @@ def fold(ledger: Ledger, batches: Sequence[str], folder: str, scratch: str) -> P
     part = Part()
     tables = []
     labels: dict[str, list[str | None]] = {kind: [] for kind in KINDS}
-    with _no_garbage():
+    with no_garbage():
         for rows in _chunks(_read(ledger, batches)):
             part.count(rows)
             tables.append(table_of(rows))
@@ -176,18 +175,6 @@ def fold(ledger: Ledger, batches: Sequence[str], folder: str, scratch: str) -> P
         write_run(table, run, scratch)
         part.runs.append(run)
     return part
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Let Python not look for cycles among rows: there are none, and it takes half of the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:
