@@ -18,7 +18,7 @@ from PIL import Image
 
 from pipeline.job import ExitCode, JobError
 from pipeline.ledger import Ledger
-from tests.jobs import run
+from tests.jobs import children, run
 from tests.photographs import small
 from tests.shards import tar
 
@@ -290,8 +290,7 @@ def test_a_second_ctrl_c_ends_a_job_at_once(archive, out):
     # As a shell does with what it runs in the background.
     ignoring = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
     job = begun(archive, out, preexec_fn=ignoring)
-    told = subprocess.run(["ps", "--ppid", str(job.pid), "-o", "pid="], capture_output=True)
-    workers = [int(pid) for pid in told.stdout.split()]
+    workers = children(job.pid)
     for worker in workers:  # or the batch under way might be done between the two
         os.kill(worker, signal.SIGSTOP)
     job.send_signal(signal.SIGINT)

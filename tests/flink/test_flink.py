@@ -1,6 +1,5 @@
 """Whole jobs on a real cluster: the bytes of the local runner, whatever is killed meanwhile."""
 
-import io
 import json
 import os
 import re
@@ -9,13 +8,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.photographs import small
+from tests.jobs import children, held
+from tests.photographs import shifted
 from tests.shards import tar, tfrecord
 from tests.test_resume import commits, files
 
@@ -23,23 +20,16 @@ IMAGES = int(os.environ.get("HELIOGRAPH_FLINK_IMAGES", "300"))
 JOB = ("--recipe", "snow:4+frost:3", "--seed", 7, "--batch_size", 10)
 
 
-def encoded(number, kind):
-    out = io.BytesIO()
-    pixels = np.roll(small(height=128, width=128), number, axis=(0, 1))
-    Image.fromarray(pixels).save(out, kind)
-    return out.getvalue()
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     """Images in files, in a tar and in a TFRecord; of each, one is broken."""
     folder = tmp_path_factory.mktemp("archive")
     third = IMAGES // 3
-    broken = encoded(0, "PNG")[:200]
+    broken = shifted(0, "PNG")[:200]
     for number in range(third):
-        whole = encoded(number, "JPEG") if number else b"no JPEG"
+        whole = shifted(number, "JPEG") if number else b"no JPEG"
         (folder / f"{number:03}.jpg").write_bytes(whole)
-    images = {f"{n:03}.png": encoded(n, "PNG") if n else broken for n in range(third)}
+    images = {f"{n:03}.png": shifted(n, "PNG") if n else broken for n in range(third)}
     tar(folder / "a.tar", images)
     tfrecord(folder / "b.tfrecord", images)
     return folder
@@ -81,25 +71,6 @@ def ended(job, code, within=1500):
 def workers(cluster):
     """Give the process numbers of the workers of both TaskManagers."""
     return children(*(cluster.pid(f"taskmanager-{number}") for number in (1, 2)))
-
-
-def children(*parents):
-    told = subprocess.run(
-        ["ps", "--ppid", ",".join(map(str, parents)), "-o", "pid="], capture_output=True
-    )
-    return [int(pid) for pid in told.stdout.split()]
-
-
-@contextmanager
-def held(processes):
-    """Let processes stand still while the block runs."""
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
 
 
 def heard(job, words):
