@@ -4,6 +4,7 @@ import configparser
 import importlib.util
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import kubernetes_validate
@@ -131,6 +132,20 @@ def test_what_the_launcher_is_not_told_is_wrong_usage(missing, capsys):
         launcher().command_line(sorted(flags))
     assert raised.value.code == ExitCode.USAGE
     assert missing.partition("=")[0] in capsys.readouterr().err
+
+
+def test_the_end_of_airflows_task_is_one_ctrl_c_however_often_linux_tells_of_it():
+    program = f"""
+import os, runpy, signal
+told = []
+signal.signal(signal.SIGINT, lambda *_: told.append("stop"))
+runpy.run_path({str(SCHEDULES / "airflow" / "launch.py")!r})["stop_with_airflow"]()
+for _ in range(3):
+    os.kill(os.getpid(), signal.SIGUSR1)
+print(*told)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("stop\n", 0), done.stderr
 
 
 def test_the_schema_tells_what_is_wrong():

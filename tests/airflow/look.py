@@ -1,13 +1,14 @@
 """Run by Airflow's Python: what it makes of the DAGs, in JSON on the last line.
 
 look.py dags: what is in them, and whether they can be read at all.
-look.py ends CODE...: with which exception a task ends whose command has each of these exit codes;
-the command is what HELIOGRAPH_PYTHON names, and finds the code in EXIT_CODE.
+look.py ends TRY CODE...: with which exception a task's try of this number ends whose command has
+each of these exit codes; the command is what HELIOGRAPH_PYTHON names, and finds it in EXIT_CODE.
 """
 
 import json
 import os
 import sys
+from types import SimpleNamespace
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.apache.beam.operators.beam import BeamRunPythonPipelineOperator
@@ -39,14 +40,15 @@ def dags():
     }
 
 
-def ends(codes):
+def ends(number, *codes):
     found = {}
+    context = {"ti": SimpleNamespace(try_number=int(number))}
     for dag, name in (("heliograph", "restore"), ("heliograph_on_flink", "collect")):
         task = bag.dags[dag].get_task(name)
         for code in codes:
             os.environ["EXIT_CODE"] = code
             try:
-                task.execute({})
+                task.execute(context)
             except Exception as error:
                 found.setdefault(name, {})[code] = [type(error).__name__, str(error)]
             else:
@@ -54,6 +56,6 @@ def ends(codes):
     return found
 
 
-told = dags() if sys.argv[1] == "dags" else ends(sys.argv[2:])
+told = dags() if sys.argv[1] == "dags" else ends(*sys.argv[2:])
 sys.stdout.flush()
 print(json.dumps(told))

@@ -1,12 +1,10 @@
 """Two DAGs: `heliograph` runs a job each night; `heliograph_on_flink` leaves it to a cluster.
 
-Put this file and launch.py into a folder that Airflow reads DAGs from, and install
-apache-airflow-providers-apache-beam for Airflow. Heliograph has a Python of its own, named by the
-variable HELIOGRAPH_PYTHON in the environment of Airflow's workers: the two ask for other versions
-of the same packages.
-
-What to restore, where to, and the file for Prometheus are parameters of the DAGs. Written for
-Airflow 3.
+Put this file and launch.py into a folder that Airflow 3 reads DAGs from. Airflow needs its
+providers apache-beam and google, the latter without any use of Google, since the operator asks for
+it; Heliograph has a Python of its own, named by the variable HELIOGRAPH_PYTHON in the environment
+of Airflow's workers. What to restore, where to, and the file for Prometheus are parameters of the
+DAGs: docs/schedules.md.
 """
 
 import os
@@ -54,7 +52,8 @@ class Heliograph(BeamRunPythonPipelineOperator):
             code = int(found[1]) if found else None
             if code in FINAL:
                 raise AirflowFailException(f"exit code {code}: {FINAL[code]}") from error
-            if code == BUSY and self.skip_if_busy:
+            # Of a later try, what is at it is likely to be the earlier one, about to stop.
+            if code == BUSY and self.skip_if_busy and context["ti"].try_number == 1:
                 raise AirflowSkipException("another job is working on the output") from error
             raise
 
@@ -79,7 +78,9 @@ COMMON = {
 }
 
 with DAG("heliograph", schedule="0 2 * * *", doc_md=__doc__, **COMMON):
-    Heliograph(task_id="restore", runner="DirectRunner", pipeline_options={**JOB, "workers": 4})
+    # A worker process per core of the machine; "workers" says another number, where other tasks are
+    # to have theirs.
+    Heliograph(task_id="restore", runner="DirectRunner", pipeline_options=JOB)
 
 with DAG("heliograph_on_flink", schedule="0 2 * * *", doc_md=__doc__, **COMMON):
     ON_FLINK = {

@@ -36,13 +36,21 @@ def command_line(argv: list[str]) -> list[str]:
 
 
 def stop_with_airflow() -> None:
-    """Ask Linux for a Ctrl-C when the task's process ends: the operator leaves behind what it has
-    started. The batches under way are then finished and committed, and the next try goes on.
+    """Take the end of the task's process, which leaves behind what it has started, for a Ctrl-C:
+    the batches under way are finished and committed, and the next try goes on. Only on Linux.
     """
+
+    def stop(number: int, frame: object) -> None:
+        # Linux may tell of it several times, for each thread that the process had; but a second
+        # Ctrl-C would end the job at once.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        os.kill(os.getpid(), signal.SIGINT)
+
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        signal.signal(signal.SIGUSR1, stop)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
         if os.getppid() == 1:  # it ended before it could be asked for
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGUSR1)
 
 
 if __name__ == "__main__":
