@@ -470,30 +470,30 @@ def test_a_launch_puts_down_a_job_and_does_not_wait(service, launcher, capsys):
 
 
 def test_launches_by_the_clock_do_what_is_new(service, launcher, capsys):
-    """One collects what the one before it began, and begins what is new; and says so while there is
-    nothing, by a job that does nothing: Dataflow takes a launch without one for a failure.
-    """
+    """One collects what the one before it began, and begins what is new."""
     _, first = launcher("2026-11-22_1", command="convert")
-    code, none = launcher("2026-11-22_2", command="convert")
-    assert (code, none) == (job.ExitCode.LOCKED, None)
+    # While it runs, and nobody holds the lock.
+    assert launcher("2026-11-22_2", command="convert") == (job.ExitCode.LOCKED, None)
     carry_out(first)
-    put("masters/new.png", saved(small(), "PNG"))
+    # Nothing is new. Dataflow takes a launch without a job for a failure.
+    before = {file.path: file.modified for file in storage.list_folder(f"{BUCKET}/out/images")}
+    code, second = launcher("2026-11-22_3", command="convert")
+    assert code == job.ExitCode.OK
+    assert "nothing is left to do" in capsys.readouterr().out
+    assert {name.split("/")[0] for name in steps_of(graph_of(second))} == {"Nothing is left to do"}
+    carry_out(second)
+    after = {file.path: file.modified for file in storage.list_folder(f"{BUCKET}/out/images")}
+    assert before == after
+    put("masters/broken.zip", b"this is no zip")
     try:
-        code, second = launcher("2026-11-22_3", command="convert")
-        assert code == job.ExitCode.OK
-        carry_out(second)
-        assert "images/new.png" in content(f"{BUCKET}/out")
-        before = {file.path: file.modified for file in storage.list_folder(f"{BUCKET}/out/images")}
-        capsys.readouterr()
         code, third = launcher("2026-11-22_4", command="convert")
         assert code == job.ExitCode.OK
-        assert "nothing is left to do" in capsys.readouterr().out
         carry_out(third)
-        assert {one.split("/")[0] for one in steps_of(graph_of(third))} == {"Nothing is left to do"}
-        after = {file.path: file.modified for file in storage.list_folder(f"{BUCKET}/out/images")}
-        assert before == after
+        # Nothing is new, and not all is well with what was there: that is a failure.
+        code, none = launcher("2026-11-22_5", command="convert")
+        assert (code, none) == (job.ExitCode.INCOMPLETE, None)
     finally:
-        storage.delete(f"{BUCKET}/masters/new.png")
+        storage.delete(f"{BUCKET}/masters/broken.zip")
 
 
 def test_a_launch_of_what_cannot_be_fails(service, launcher, caplog):

@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
         # That collected what the last launch had begun. Now for what is new since.
         logging.getLogger("heliograph").handlers.clear()  # which every command adds one to
         code = cli.main(line)
-    if _went_well(code) and not _is_there(template):
+    if code == ExitCode.OK and not _is_there(template):
         print("nothing is left to do")
         _submit_nothing(beams)
     return code
