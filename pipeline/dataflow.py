@@ -64,6 +64,7 @@ def prepare(job: Job, options: PipelineOptions) -> Job:
     _check_code(options)
     if template := options.view_as(GoogleCloudOptions).template_location:
         _check_template(job, template)
+    _check_buckets(options)
     # What workers run is in their image; the main module of this process is no part of it.
     options.view_as(SetupOptions).save_main_session = False
     return dataclasses.replace(job, workers=_choose_machines(options))
@@ -101,8 +102,17 @@ def _check_place(options: PipelineOptions) -> None:
         raise JobError(f"DataflowRunner: {'; '.join(errors)}")
     if options.view_as(StandardOptions).streaming:
         raise JobError("an archive has an end, and --streaming jobs have none: leave it out")
+
+
+def _check_buckets(options: PipelineOptions) -> None:
+    """Look for the folders for staging: a bucket that is not there would be tried for minutes once
+    all is planned.
+
+    Raises:
+        StorageError: it is not, or not ours to list.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
     for folder in dict.fromkeys((cloud.temp_location, cloud.staging_location)):
-        # A bucket that is not there would be tried for minutes once all is planned.
         next(storage.list_folder(folder), None)
 
 
