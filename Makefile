@@ -9,7 +9,8 @@ SETUP := .venv/.set-up
 .DEFAULT_GOAL := help
 HELIOGRAPH_FLINK ?= .flink
 HELIOGRAPH_PRISM ?= .prism/prism
-.PHONY: help setup demo test torture flink-test prism-test lint format docs bench clean
+HELIOGRAPH_AIRFLOW ?= .airflow
+.PHONY: help setup demo test torture flink-test prism-test airflow-test lint format docs bench clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -51,6 +52,19 @@ prism-test: setup ## whole jobs on Prism, Beam's runner in Go, which is built fi
 	test -x $(HELIOGRAPH_PRISM) || GOBIN=$(abspath $(dir $(HELIOGRAPH_PRISM))) go install \
 		github.com/apache/beam/sdks/v2/go/cmd/prism@v$$($(BIN)/python -c 'import apache_beam; print(apache_beam.__version__)')
 	HELIOGRAPH_PRISM=$(HELIOGRAPH_PRISM) $(BIN)/python -m pytest -v tests/prism
+
+airflow-test: setup $(HELIOGRAPH_AIRFLOW)/.set-up ## read and run the DAGs of deploy/schedules/airflow in an Airflow of their own
+	HELIOGRAPH_AIRFLOW=$(HELIOGRAPH_AIRFLOW) $(BIN)/python -m pytest -v tests/airflow
+
+# With Google's provider as the operator needs it: see requirements.txt.
+$(HELIOGRAPH_AIRFLOW)/.set-up: tests/airflow/requirements.txt tests/airflow/constraints.txt
+	$(BIN)/python -m venv $(HELIOGRAPH_AIRFLOW)
+	$(HELIOGRAPH_AIRFLOW)/bin/python -m pip install --quiet --upgrade pip
+	$(HELIOGRAPH_AIRFLOW)/bin/python -m pip install --quiet --constraint tests/airflow/constraints.txt \
+		--requirement tests/airflow/requirements.txt
+	$(HELIOGRAPH_AIRFLOW)/bin/python -m pip install --quiet --constraint tests/airflow/constraints.txt \
+		--no-deps apache-airflow-providers-google
+	touch $@
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """What starts jobs by the clock is sound, and knows our exit codes."""
 
 import configparser
+import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from pipeline import beam_options, cli
 from pipeline.job import ExitCode
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -95,6 +97,40 @@ def test_kubernetes_takes_it_and_gives_up_where_we_do(path):
     assert pod["restartPolicy"] == "Never"  # as a podFailurePolicy asks for
     named = {rule["onExitCodes"]["containerName"] for rule in rules if "onExitCodes" in rule}
     assert named == {container["name"] for container in pod["containers"]}
+
+
+def launcher():
+    """The file that Airflow runs, as a module: `tests/airflow/` has the DAGs themselves."""
+    spec = importlib.util.spec_from_file_location("launch", SCHEDULES / "airflow" / "launch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_launcher_of_airflow_says_what_we_understand():
+    flags = (
+        *("--runner=FlinkRunner", "--command=evaluate", "--archive=/srv/a b", "--archive=/srv/c"),
+        *("--recipe=jpeg:3", "--output=/srv/out", "--no_wait", "--labels=airflow-version=v3-3-2"),
+    )
+    parser, commands = cli._parser()
+    beam_options.add_to(commands["evaluate"])
+    args = parser.parse_args(launcher().command_line(list(flags)))
+    assert (args.command, args.archive, args.output) == (
+        "evaluate",
+        ["/srv/a b", "/srv/c"],
+        "/srv/out",
+    )
+    assert (args.runner, args.recipe, args.no_wait) == ("FlinkRunner", "jpeg:3", True)
+    assert args.labels == ["airflow-version=v3-3-2"]
+
+
+@pytest.mark.parametrize("missing", ["--command=restore", "--archive=/srv/a", "--output=/srv/out"])
+def test_what_the_launcher_is_not_told_is_wrong_usage(missing, capsys):
+    flags = {"--command=restore", "--archive=/srv/a", "--output=/srv/out"} - {missing}
+    with pytest.raises(SystemExit) as raised:
+        launcher().command_line(sorted(flags))
+    assert raised.value.code == ExitCode.USAGE
+    assert missing.partition("=")[0] in capsys.readouterr().err
 
 
 def test_the_schema_tells_what_is_wrong():
