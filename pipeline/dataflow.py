@@ -64,6 +64,7 @@ def prepare(job: Job, options: PipelineOptions) -> Job:
     _check_code(options)
     if template := options.view_as(GoogleCloudOptions).template_location:
         _check_template(job, template)
+    _check_buckets(options)
     # What workers run is in their image; the main module of this process is no part of it.
     options.view_as(SetupOptions).save_main_session = False
     return dataclasses.replace(job, workers=_choose_machines(options))
@@ -101,8 +102,17 @@ def _check_place(options: PipelineOptions) -> None:
         raise JobError(f"DataflowRunner: {'; '.join(errors)}")
     if options.view_as(StandardOptions).streaming:
         raise JobError("an archive has an end, and --streaming jobs have none: leave it out")
+
+
+def _check_buckets(options: PipelineOptions) -> None:
+    """Look for the folders for staging: a bucket that is not there would be tried for minutes once
+    all is planned.
+
+    Raises:
+        StorageError: it is not, or not ours to list.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
     for folder in dict.fromkeys((cloud.temp_location, cloud.staging_location)):
-        # A bucket that is not there would be tried for minutes once all is planned.
         next(storage.list_folder(folder), None)
 
 
@@ -185,7 +195,7 @@ def started(options: PipelineOptions) -> Iterator[DataflowRunner]:
     """
     try:
         yield DataflowRunner()
-    except JobCrashedError:
+    except (JobCrashedError, storage.StorageError):
         raise
     except Exception as error:  # of many kinds: Google's clients, credentials, Beam's staging
         raise JobCrashedError(
@@ -233,10 +243,12 @@ def wait(result: PipelineResult, output: str, options: PipelineOptions) -> None:
         *(cloud.region, result.job_id(), cloud.project),
     )
     failed: list[BaseException] = []
+    states: list[str] = []
 
     def follow() -> None:
         try:
             DataflowRunner.poll_for_job_completion(result._runner, result, None)
+            states.append(result.state)
         except BaseException as error:  # raised again where somebody waits for it
             failed.append(error)
 
@@ -247,17 +259,17 @@ def wait(result: PipelineResult, output: str, options: PipelineOptions) -> None:
             follower.join(_LOOK_EVERY)
     except KeyboardInterrupt:
         log.warning("cancelling the job on Dataflow")
-        result.cancel()
+        end_earlier(ledger)
         raise
     if failed:
         raise JobCrashedError(
             f"Dataflow does not say how job {result.job_id()} is ({one_line(failed[0])}); the "
             "same command ends it there and goes on"
         ) from failed[0]
-    if result.state != PipelineState.DONE:
+    if states != [PipelineState.DONE]:
         why = _last_line(result._runner.last_error_msg)
         raise JobCrashedError(
-            f"the job stopped before its end: {result.state} on Dataflow{why}\n"
+            f"the job stopped before its end: {states[0]} on Dataflow{why}\n"
             "run the same command again to redo it"
         )
     ledger.forget_remote()
@@ -303,12 +315,10 @@ class Jobs:
         Raises:
             OSError: Dataflow does not answer.
         """
-        from google.api_core.exceptions import NotFound
-
         request = self._api.GetJobRequest(**self._place(), job_id=identity)
         try:
             found = self._asked(self._jobs.get_job, request)
-        except NotFound:
+        except LookupError:
             return None
         return _state_of(found)
 
@@ -333,6 +343,7 @@ class Jobs:
         """Ask a job to stop.
 
         Raises:
+            LookupError: there is none.
             OSError: Dataflow does not answer.
         """
         wanted = self._api.Job(requested_state=self._api.JobState.JOB_STATE_CANCELLED)
@@ -343,6 +354,7 @@ class Jobs:
         """Give what a job has said last of what went wrong.
 
         Raises:
+            LookupError: there is none.
             OSError: Dataflow does not answer.
         """
         errors = self._api.JobMessageImportance.JOB_MESSAGE_ERROR
@@ -361,8 +373,8 @@ class Jobs:
 
         try:
             return call(request=request, timeout=_ANSWERS_WITHIN)
-        except NotFound:
-            raise
+        except NotFound as error:
+            raise LookupError(one_line(error)) from error
         except (GoogleAPICallError, GoogleAuthError) as error:
             raise OSError(one_line(error)) from error
 
@@ -411,7 +423,7 @@ def end_earlier(ledger: Ledger) -> None:
         for identity in jobs.alive():
             jobs.cancel(identity)
             log.warning("cancelled the earlier run of this job, %s at %s", identity, left["master"])
-    except OSError as error:
+    except (OSError, LookupError) as error:
         log.warning(
             "a run of this job was at %s, which does not answer (%s)", left["master"], error
         )

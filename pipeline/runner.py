@@ -129,7 +129,11 @@ def end_earlier(ledger: Ledger) -> None:
 def _say_retries(result: PipelineResult) -> None:
     """Say how often workers had to try again, which only their own logs tell."""
     wanted = MetricsFilter().with_namespace("heliograph").with_name(storage.RETRIES_NAME)
-    counters = result.metrics().query(wanted)["counters"]
+    try:
+        counters = result.metrics().query(wanted)["counters"]
+    except Exception as error:  # of any type; the job has ended, and this decides nothing of it
+        log.warning("how often storage was tried again is not known: %s", error)
+        return
     retries = sum(counter.committed or 0 for counter in counters)
     if retries:
         log.warning("storage: %d calls were tried again", retries)

@@ -132,9 +132,12 @@ def dataflow_server() -> Iterator[Service]:
 
 
 def options_of(job: dataflow.Job) -> dict:
-    """Give the options that workers would be told."""
+    """Give the options that workers would be told: in JSON, whole numbers have no point."""
     told = json_format.MessageToDict(dataflow.Job.pb(job).environment.sdk_pipeline_options)
-    return told["options"]
+    return {
+        name: int(value) if type(value) is float and value.is_integer() else value
+        for name, value in told["options"].items()
+    }
 
 
 def graph_of(job: dataflow.Job) -> beam_runner_api_pb2.Pipeline:
@@ -148,7 +151,8 @@ def carry_out(job: dataflow.Job) -> None:
     here = EmbeddedPythonEnvironment.default().to_runner_api(None)
     for environment in graph.components.environments.values():
         environment.CopyFrom(here)
-    FnApiRunner().run_via_runner_api(graph, PipelineOptions([])).wait_until_finish()
+    told = PipelineOptions.from_dictionary(options_of(job))
+    FnApiRunner().run_via_runner_api(graph, told).wait_until_finish()
     job.current_state = State.JOB_STATE_DONE
 
 

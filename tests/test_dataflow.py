@@ -2,7 +2,6 @@
 interface are served by this machine, and nothing leaves it.
 """
 
-import argparse
 import importlib.util
 import json
 import logging
@@ -11,12 +10,10 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
-import apache_beam
 import google.cloud.storage
 import pytest
 from apache_beam.io.filesystems import FileSystems
@@ -27,7 +24,6 @@ from google.cloud import dataflow as api
 from models import zoo
 from pipeline import beam_options, cli, dataflow, job, lock, runner
 from pipeline.ledger import Ledger
-from pipeline.worker import ONE_THREAD
 from tests.dataflow_service import (
     PROJECT,
     REGION,
@@ -42,7 +38,6 @@ from tests.jobs import run
 from tests.object_stores import gcs_server
 from tests.photographs import saved, small
 from transforms import storage
-from transforms.degradations import DEGRADATIONS
 
 DEPLOY = Path(__file__).parents[1] / "deploy" / "dataflow"
 BUCKET = "gs://negatives"
@@ -51,6 +46,8 @@ PLACE = (
     *("--runner", "DataflowRunner", "--project", PROJECT, "--region", REGION),
     *("--temp_location", f"{BUCKET}/tmp"),
 )
+# Without asking pip each time what is installed here, which is for the logs.
+QUICKLY = "disable_logging_submission_environment"
 IMAGES = ("a/1.png", "a/2.png", "b.jpg")
 
 
@@ -106,6 +103,7 @@ def line(service):
     return (
         *PLACE,
         *("--no_auth", "--dataflow_endpoint", service.url, "--sdk_container_image", IMAGE),
+        *("--experiments", QUICKLY),
     )
 
 
@@ -143,8 +141,7 @@ def test_what_is_staged_gives_the_same_bytes_as_the_local_runner(service, line):
     # All in one image, of which Beam stages no code.
     (pool,) = sent.environment.worker_pools
     assert [one.container_image for one in pool.sdk_harness_container_images] == [IMAGE]
-    staged = {package.name for package in pool.packages}
-    assert staged <= {"submission_environment_dependencies.txt"}
+    assert not pool.packages
     assert sent.name == f"heliograph-{Ledger(f'{BUCKET}/out').run()}"
 
 
@@ -186,8 +183,6 @@ def test_a_refusal_is_told(service, line, caplog):
     assert cli.main(said) == job.ExitCode.CRASHED
     assert "Dataflow did not take the job: 403" in caplog.text
     assert "no right to create jobs" in caplog.text
-    service.refuses = False
-    assert cli.main(said) == job.ExitCode.OK
 
 
 def test_a_second_interrupt_cancels_the_job(service, line, caplog):
@@ -238,10 +233,21 @@ def test_a_dataflow_that_does_not_answer_is_said(service, line, caplog):
     assert "a run of this job was at there, which does not answer" in caplog.text
 
 
+def test_a_dataflow_that_falls_silent_ends_the_wait(service, line, caplog, monkeypatch):
+    def silent(*_):
+        raise ConnectionError("nobody there")
+
+    service.carry_out = lambda sent: None
+    monkeypatch.setattr(dataflow.DataflowRunner, "poll_for_job_completion", silent)
+    said = ["convert", f"{BUCKET}/masters", f"{BUCKET}/out", *line]
+    assert cli.main(said) == job.ExitCode.CRASHED
+    assert "does not say how job 2026-11-22_00_00_00-123456789 is (nobody there)" in caplog.text
+
+
 def pool_of(service, line, *said):
     """Submit a job that says something, and give the machines that are asked for."""
-    service.carry_out = carry_out
-    cli.main(["convert", f"{BUCKET}/masters", f"{BUCKET}/out", *line, *said])
+    service.carry_out = lambda sent: None
+    cli.main(["convert", f"{BUCKET}/masters", f"{BUCKET}/out", "--no_wait", *line, *said])
     (sent,) = service.jobs.values()
     (pool,) = sent.environment.worker_pools
     return pool, sent
@@ -413,8 +419,8 @@ def test_a_job_that_was_left_and_failed_is_done_by_the_same_command(service, lin
     assert len(service.jobs) == 2
 
 
-def loaded(name):
-    spec = importlib.util.spec_from_file_location(f"deploy_{name}", DEPLOY / f"{name}.py")
+def loaded():
+    spec = importlib.util.spec_from_file_location("deploy_launcher", DEPLOY / "launcher.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -425,10 +431,11 @@ def launcher(service, line, monkeypatch):
     """Launch the template as Dataflow does: parameters and its own options as options, the place of
     the job said. What is put down there is given.
     """
-    module = loaded("launcher")
-    monkeypatch.setenv(module.IMAGE, IMAGE)
+    module = loaded()
+    monkeypatch.setenv("HELIOGRAPH_SDK_IMAGE", IMAGE)
     theirs = [f"{name}={value}" for name, value in zip(PLACE[:-2:2], PLACE[1:-2:2], strict=True)]
     theirs += [f"--staging_location={BUCKET}/tmp", "--job_name=nightly", "--no_auth"]
+    theirs += [f"--experiments={QUICKLY}"]
     theirs += [f"--dataflow_endpoint={service.url}", '--labels={\n "goog-template" : "flex"\n}\n']
 
     def run(identity, **parameters):
@@ -463,30 +470,30 @@ def test_a_launch_puts_down_a_job_and_does_not_wait(service, launcher, capsys):
 
 
 def test_launches_by_the_clock_do_what_is_new(service, launcher, capsys):
-    """One collects what the one before it began, and begins what is new; and says so while there is
-    nothing, by a job that does nothing: Dataflow takes a launch without one for a failure.
-    """
+    """One collects what the one before it began, and begins what is new."""
     _, first = launcher("2026-11-22_1", command="convert")
-    code, none = launcher("2026-11-22_2", command="convert")
-    assert (code, none) == (job.ExitCode.LOCKED, None)
+    # While it runs, and nobody holds the lock.
+    assert launcher("2026-11-22_2", command="convert") == (job.ExitCode.LOCKED, None)
     carry_out(first)
-    put("masters/new.png", saved(small(), "PNG"))
+    # Nothing is new. Dataflow takes a launch without a job for a failure.
+    before = {file.path: file.modified for file in storage.list_folder(f"{BUCKET}/out/images")}
+    code, second = launcher("2026-11-22_3", command="convert")
+    assert code == job.ExitCode.OK
+    assert "nothing is left to do" in capsys.readouterr().out
+    assert {name.split("/")[0] for name in steps_of(graph_of(second))} == {"Nothing is left to do"}
+    carry_out(second)
+    after = {file.path: file.modified for file in storage.list_folder(f"{BUCKET}/out/images")}
+    assert before == after
+    put("masters/broken.zip", b"this is no zip")
     try:
-        code, second = launcher("2026-11-22_3", command="convert")
-        assert code == job.ExitCode.OK
-        carry_out(second)
-        assert "images/new.png" in content(f"{BUCKET}/out")
-        before = {file.path: file.modified for file in storage.list_folder(f"{BUCKET}/out/images")}
-        capsys.readouterr()
         code, third = launcher("2026-11-22_4", command="convert")
         assert code == job.ExitCode.OK
-        assert "nothing is left to do" in capsys.readouterr().out
         carry_out(third)
-        assert {one.split("/")[0] for one in steps_of(graph_of(third))} == {"Nothing is left to do"}
-        after = {file.path: file.modified for file in storage.list_folder(f"{BUCKET}/out/images")}
-        assert before == after
+        # Nothing is new, and not all is well with what was there: that is a failure.
+        code, none = launcher("2026-11-22_5", command="convert")
+        assert (code, none) == (job.ExitCode.INCOMPLETE, None)
     finally:
-        storage.delete(f"{BUCKET}/masters/new.png")
+        storage.delete(f"{BUCKET}/masters/broken.zip")
 
 
 def test_a_launch_of_what_cannot_be_fails(service, launcher, caplog):
@@ -495,9 +502,9 @@ def test_a_launch_of_what_cannot_be_fails(service, launcher, caplog):
     assert f"{BUCKET}/nothing" in caplog.text
 
 
-def test_the_launcher_makes_a_command_of_parameters(monkeypatch):
-    module = loaded("launcher")
-    monkeypatch.delenv(module.IMAGE, raising=False)
+def test_the_launcher_makes_a_command_of_parameters(monkeypatch, capsys):
+    module = loaded()
+    monkeypatch.delenv("HELIOGRAPH_SDK_IMAGE", raising=False)
     places = ["--archive=gs://a/b", "--output=gs://a/c"]
 
     def command(*words):
@@ -510,187 +517,20 @@ def test_the_launcher_makes_a_command_of_parameters(monkeypatch):
     # What this machine's processor has decides nothing.
     assert command("--command=restore") == ["restore", "--precision=float32", *end]
     chosen = "--precision=bfloat16"
-    assert command("--command=evaluate", chosen) == ["evaluate", chosen, *end]
-    assert command("--command=degrade", "--overwrite=false") == ["degrade", *end]
-    monkeypatch.setenv(module.IMAGE, "theirs")
+    recipe = "--recipe=jpeg:1"
+    assert command("--command=evaluate", chosen, recipe) == ["evaluate", chosen, recipe, *end]
+    assert command("--command=degrade", recipe, "--overwrite=false") == ["degrade", recipe, *end]
+    monkeypatch.setenv("HELIOGRAPH_SDK_IMAGE", "theirs")
     image = "--sdk_container_image=theirs"
     assert command("--command=convert") == ["convert", image, *end]
     own = "--sdk_container_image=mine"
     assert command("--command=convert", own) == ["convert", own, *end]
-
-
-@pytest.fixture(scope="module")
-def template():
-    return loaded("template")
-
-
-@pytest.fixture(scope="module")
-def parameters(template):
-    return {one["name"]: one for one in template.metadata()["parameters"]}
-
-
-def taken(parameter, *values):
-    """Give those of some values that a parameter takes, by what POSIX calls extended regular
-    expressions, which is what Dataflow goes by.
-    """
-    (regex,) = parameter["regexes"]
-    lines = "".join(f"{value}\n" for value in values)
-    words = ["grep", "-E", "--", regex]
-    done = subprocess.run(words, input=lines, capture_output=True, text=True)
-    assert done.returncode in (0, 1), done.stderr
-    return done.stdout.splitlines()
-
-
-def test_the_metadata_is_made_of_the_table_of_options(template):
-    kept = (DEPLOY / "metadata.json").read_text()
-    made = [sys.executable, str(DEPLOY / "template.py"), "metadata"]
-    done = subprocess.run(made, capture_output=True, text=True, check=True)
-    assert kept == done.stdout, "run deploy/dataflow/template.py metadata"
-
-
-def test_every_option_is_a_parameter_or_left_out_for_a_reason(template, parameters):
-    _, commands = cli._parser()
-    known = {}
-    for name in template.COMMANDS:
-        for action in commands[name]._actions:
-            if action.option_strings and action.dest not in ("help", "verbose", "list"):
-                known.setdefault(action.dest, set()).add(name)
-    beams = {"sdk_container_image", "number_of_worker_harness_threads", "min_cpu_platform"}
-    assert set(parameters) - {"command", "archive", "output"} - beams == (
-        set(known) - set(template.LEFT_OUT)
-    )
-    assert set(template.LEFT_OUT) <= set(known)
-    assert all(template.LEFT_OUT.values())
-    for name in set(known) & set(parameters):
-        said = parameters[name].get("parentTriggerValues", template.COMMANDS)
-        assert set(said) == known[name], name
-    assert beams <= set(PipelineOptions([]).get_all_options())
-
-
-def test_google_reads_the_template_as_it_is_meant(template, parameters):
-    """By Google's own message types, which know every field and every type of parameter."""
-    words = [sys.executable, str(DEPLOY / "template.py"), "specification", IMAGE]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    spec = api.ContainerSpec.from_json(done.stdout)  # which refuses what it does not know
-    assert spec.image == IMAGE
-    assert spec.sdk_info.language == api.SDKInfo.Language.PYTHON
-    assert not spec.metadata.streaming
-    assert [one.name for one in spec.metadata.parameters] == list(parameters)
-    kinds = api.ParameterType
-    for one in spec.metadata.parameters:
-        assert one.label
-        assert one.help_text.endswith(".")
-        assert one.regexes
-        assert (one.param_type == kinds.ENUM) == bool(one.enum_options)
-        if one.param_type == kinds.BOOLEAN:
-            assert taken(parameters[one.name], "true", "false", "yes") == ["true", "false"]
-        choices = [choice.value for choice in one.enum_options]
-        assert taken(parameters[one.name], *choices) == choices
-    required = [one.name for one in spec.metadata.parameters if not one.is_optional]
-    assert required == ["command", "archive", "output"]
-
-
-# Values that one option or the other takes.
-SAMPLES = (
-    *("0", "1", "5", "31", "32", "100", "101", "-1", "1.5", "x", "1e3", ""),
-    *("bagit", "bagit,iiif", "iiif,premis,bagit", "zip", "bagit,"),
-    *("https://a.example/b", "http://a.example", "https://u:p@a.example", "https://a.example?b"),
-    *("ftp://a.example", "https://a.example/b#c"),
-    *("jpeg", "png", "JPEG", "float32", "auto", "tfrecord", "folder", "failed", "NHWC", "RGB"),
-)
-
-
-def test_the_regexes_take_what_the_parser_takes(template, parameters):
-    """Of every option that the parser holds to a form: what passes in a console must not fail in
-    the launcher, nor the other way round.
-    """
-    _, commands = cli._parser()
-    actions = {
-        action.dest: action for name in template.COMMANDS for action in commands[name]._actions
-    }
-    held = {
-        name: action
-        for name, action in actions.items()
-        if name in parameters and (action.type is not None or action.choices is not None)
-    }
-    assert len(held) > 20
-    for name, action in held.items():
-        # What the processor of the launcher has is nothing to go by: see there.
-        values = [value for value in SAMPLES if (name, value) != ("precision", "auto")]
-        passed = [value for value in values if passes(action, value)]
-        assert taken(parameters[name], *values) == passed, name
-
-
-def passes(action, value):
-    try:
-        read = action.type(value) if action.type else value
-    except (argparse.ArgumentTypeError, ValueError):
-        return False
-    return action.choices is None or read in action.choices
-
-
-@pytest.mark.parametrize(
-    ("name", "good", "bad"),
-    [
-        ("archive", ["gs://a/b", "gs://a/b/**/*.tif", "s3://a"], ["/home/a", "a", "gs://", "C:/a"]),
-        ("output", ["gs://bucket-1/a b", "gs://bucket"], ["s3://a/b", "gs://A/b", "out", "gs://x"]),
-        (
-            "model",
-            ["denoise", "denoise,colorize", "gs://a/m", "/models/m"],
-            ["", "a b", "x,", "./m"],
-        ),
-        ("masks", ["gs://a/masks"], ["masks"]),
-        ("lpips", ["gs://a/lpips", "/models/lpips"], ["lpips"]),
-        (
-            "recipe",
-            [
-                *("jpeg:3", "jpeg:3+gaussian_noise:sigma=25", "oneof(scratches:2,fade:3+dust:2)"),
-                *("random(2,severity=1-3)", "gaussian_noise:1-5, jpeg:1-5", "low_resolution_copy"),
-            ],
-            ["", ":3", "jpeg;rm", "$(jpeg)", "Jpeg\\"],
-        ),
-        ("guard", ["none", "changed=none", "changed=0.5,seams=.1"], ["changed", "changed=much"]),
-        ("metrics", ["all", "default", "ms_ssim,ciede2000"], ["", "all,", "PSNR"]),
-        ("input_range", ["0,1", "-1,1", "0,255"], ["1", "a,b", "0;1"]),
-        ("output_range", ["-128/110,128/110"], ["128"]),
-        ("mask_values", ["0,1", "-1,1.0"], ["0"]),
-        ("mask_fill", ["0.5", "-1", ".5"], ["grey"]),
-        ("size", ["256,256"], ["0,256", "256"]),
-        ("sdk_container_image", [IMAGE, "a.example/b@sha256:0"], ["a b", ""]),
-        ("min_cpu_platform", ["Intel Ice Lake", "AMD Milan"], ["Ice Lake"]),
-        ("only", ["album/*.tif"], [""]),
-    ],
-)
-def test_the_regexes_take_our_examples_and_no_nonsense(parameters, name, good, bad):
-    assert taken(parameters[name], *good, *bad) == good
-
-
-def test_recipes_of_all_degradations_are_taken(parameters):
-    recipes = [f"{name}:3" for name in DEGRADATIONS]
-    assert taken(parameters["recipe"], *recipes) == recipes
-
-
-def test_the_image_is_of_one_kind_for_launcher_and_workers():
-    text = (DEPLOY / "Dockerfile").read_text()
-    lines = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE).splitlines()
-    stages = [line.split()[1] for line in lines if line.startswith("FROM")]
-    assert stages[-1] == f"apache/beam_python3.11_sdk:{apache_beam.__version__}"
-    assert "/python311-template-launcher-base:" in stages[0]
-    # What Google's launcher runs is there, and is one file; the rest is installed.
-    settings = dict(
-        pair.split("=", 1) for line in lines if line.startswith("ENV") for pair in line.split()[1:]
-    )
-    copies = [
-        line.split()[-2:] for line in lines if line.startswith("COPY") and "--from" not in line
-    ]
-    started = {target: source for source, target in copies}[
-        settings["FLEX_TEMPLATE_PYTHON_PY_FILE"]
-    ]
-    assert (DEPLOY.parents[1] / started).samefile(DEPLOY / "launcher.py")
-    assert settings.keys() >= {loaded("launcher").IMAGE, *ONE_THREAD}
-    launcher = "/opt/google/dataflow/python_template_launcher"
-    assert f"COPY --from=launcher {launcher} {launcher}" in lines
-    assert 'ENTRYPOINT ["/opt/apache/beam/boot"]' in lines
+    # Which Dataflow may add one day.
+    assert command("--command=convert", own, "--dataflow_novelty=1") == ["convert", own, *end]
+    assert "--dataflow_novelty=1" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        command("--command=convert", "--limit=none")
+    assert ended.value.code == job.ExitCode.USAGE
 
 
 GRAPHS = {

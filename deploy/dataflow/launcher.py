@@ -20,8 +20,8 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
 )
 
-from pipeline import cli
-from pipeline.contract_options import MODEL
+from pipeline import beam_options, cli
+from pipeline.contract_options import MODEL, with_pairs_joined
 from pipeline.job import ExitCode
 from pipeline.options import OPTIONS
 from transforms import storage
@@ -50,7 +50,20 @@ def command_line(argv: Sequence[str]) -> list[str]:
         options.append("--precision=float32")
     if "--sdk_container_image" not in said and os.environ.get(IMAGE):
         options.append(f"--sdk_container_image={os.environ[IMAGE]}")
-    return [own.command, *options, "--no_wait", own.archive, own.output]
+    return _known([own.command, *options, "--no_wait", own.archive, own.output])
+
+
+def _known(line: list[str]) -> list[str]:
+    """Leave out options that Dataflow has added and this version of Beam does not know. Dataflow
+    itself refuses parameters that the template does not have.
+    """
+    parser, commands = cli._parser()
+    if line[0] in commands:
+        beam_options.add_to(commands[line[0]])
+    _, unknown = parser.parse_known_args(with_pairs_joined(line))
+    for word in unknown:
+        print(f"left out, being no option that is known here: {word}", file=sys.stderr)
+    return [word for word in line if word not in unknown]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
         # That collected what the last launch had begun. Now for what is new since.
         logging.getLogger("heliograph").handlers.clear()  # which every command adds one to
         code = cli.main(line)
-    if _went_well(code) and not _is_there(template):
+    if code == ExitCode.OK and not _is_there(template):
         print("nothing is left to do")
         _submit_nothing(beams)
     return code
