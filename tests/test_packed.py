@@ -1,10 +1,14 @@
 """Sequences that hold packed what there is one of for each image."""
 
+import gc
 import itertools
 import random
+import struct
+import tracemalloc
 
 import pytest
 
+from pipeline.archive import find_sources
 from pipeline.ledger import Ledger
 from pipeline.packed import Ordered, Specs, packed_files, packed_sources
 from pipeline.plan import Budget, slice_sources, without
@@ -65,6 +69,27 @@ def test_a_packed_image_takes_a_twentieth_of_the_memory():
     packed = packed_sources(in_shard(number) for number in range(10_240))
     held = sum(len(data) for _, data in packed._blocks)
     assert held < 35 * len(packed)  # as objects they are 700 bytes each
+
+
+def test_a_plan_grows_by_some_bytes_an_image_and_not_by_its_objects(tmp_path):
+    def held(count):
+        archive = tmp_path / str(count)
+        archive.mkdir()
+        with (archive / "sheets.idx").open("wb") as file:  # without a block on the disk
+            file.write(struct.pack(">IIII", 0x803, count, 28, 28))
+            file.truncate(16 + count * 28 * 28)
+        gc.collect()
+        tracemalloc.start()
+        sources, _ = find_sources([str(archive)])
+        specs = slice_sources(sources, Budget(), 2)
+        gc.collect()
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(sources) == specs.records == count
+        return size
+
+    held(1_000)  # so that all is imported
+    assert held(10_000) - held(4_000) < 6_000 * 60  # they were 900 each
 
 
 def test_files_are_put_in_order_and_the_last_of_one_key_stays(monkeypatch):
