@@ -91,6 +91,8 @@ bench: setup ## time degradations, metrics, summaries, reports, the pipeline and
 	-$(BIN)/python benchmarks/resume.py
 	-$(BIN)/python benchmarks/resume.py --shards
 	-$(BIN)/python benchmarks/report.py
+	-$(BIN)/python benchmarks/scale.py
+	-$(BIN)/python benchmarks/store_requests.py
 
 clean: ## remove what the other targets made
 	rm -rf .venv build heliograph-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache

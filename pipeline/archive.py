@@ -1,11 +1,10 @@
 """What archives hold: image files, the images of shards, and what lists name."""
 
-import itertools
 import logging
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -13,6 +12,7 @@ from pipeline import generations
 from pipeline.earlier import UNKNOWN, find_derivatives
 from pipeline.links import Walk
 from pipeline.packages.bag import results_in
+from pipeline.packed import Ordered, Packed, packed_files, packed_sources
 from transforms import codec, storage
 from transforms.bounds import USUAL_BOUNDS, Bounds
 from transforms.record import Member, Source
@@ -70,7 +70,7 @@ def find_sources(
     kind: str | None = None,
     columns: Columns = USUAL_COLUMNS,
     bounds: Bounds = USUAL_BOUNDS,
-) -> tuple[list[Source], dict[str, int]]:
+) -> tuple[Packed[Source], dict[str, int]]:
     """List the images of archives, in the order of their keys and those of a shard in the order in
     which it is read, and count what is left out.
 
@@ -88,7 +88,7 @@ def find_sources(
     base = _common([folder.root for folder in found_in])
     fields = {path: said for folder in found_in for path, said in folder.fields.items()}
     left_out: Counter[str] = Counter()
-    found: dict[str, storage.File] = {}
+    found = Ordered()
     for folder in found_in:
         for file in folder.files:
             key = _key(file.path, base)
@@ -97,8 +97,8 @@ def find_sources(
             # ._photo.jpg is a Macintosh's note about photo.jpg, and no JPEG.
             if name.startswith("."):
                 left_out["hidden"] += 1
-            elif kind or extension in codec.EXTENSIONS or shard_kind(name):
-                found[key] = file
+            elif (shard := kind or shard_kind(name)) or extension in codec.EXTENSIONS:
+                found.add(key, file, shard)
             else:
                 left_out[extension or "no extension"] += 1
         if folder.walk is not None:
@@ -109,12 +109,12 @@ def find_sources(
     for folder in found_in:
         if folder.results is not None:
             key = _key(folder.root, base)
-            sources, unknown = find_derivatives(
+            written, unknown = find_derivatives(
                 folder.results,
                 key and f"{key}/",
                 lambda file, form: members(file.path, form, bounds),
             )
-            others += sources
+            others += written
             left_out += unknown
     if not found and not others and left_out[UNKNOWN]:
         raise ArchiveError(
@@ -127,21 +127,27 @@ def find_sources(
             f"in {', '.join(sorted([*codec.EXTENSIONS, *shard_extensions()]))}"
         )
     known = formats(columns)
-    kinds = {key: kind or shard_kind(file.path) for key, file in found.items()}
 
-    def images(key: str) -> list[Source]:
-        shard = kinds[key]
+    def images(key: str, file: storage.File, shard: str | None) -> Iterator[Source]:
         form = known[shard] if shard else None
-        return _sources(key, found[key], form, fields.get(found[key].path, ()), bounds)
+        return _sources(key, file, form, fields.get(file.path, ()), bounds)
 
+    def looked_into(shard: tuple[str, storage.File, str | None]) -> Packed[Source]:
+        return packed_sources(images(*shard))
+
+    sources = packed_sources()
+    empty = 0
     # Looking into shards waits for storage; of other files there is nothing to wait for, and to
     # hand each of a million to a thread would take longer than all the rest.
     with ThreadPoolExecutor(8) as pool:
-        of_shards = pool.map(images, [key for key in sorted(found) if kinds[key]])
-        of_files = [next(of_shards) if kinds[key] else images(key) for key in sorted(found)]
-    if empty := sum(not of_file for of_file in of_files):
+        of_shards = pool.map(looked_into, (one for one in found if one[2]))
+        for key, file, shard in found:
+            before = len(sources)
+            sources.extend(next(of_shards) if shard else images(key, file, None))
+            empty += len(sources) == before
+    if empty:
         left_out["empty shards"] = empty
-    sources = [*itertools.chain.from_iterable(of_files), *others]
+    sources.extend(others)
     if sources and all(source.member is not None and source.member.is_none for source in sources):
         one = sources[0]
         raise ArchiveError(f"{one.path}: {one.member.trouble if one.member else ''}")
@@ -152,14 +158,13 @@ def find_sources(
 
 def _sources(
     key: str, file: storage.File, known: ShardFormat | None, fields: Fields, bounds: Bounds
-) -> list[Source]:
+) -> Iterator[Source]:
     """Give the images of a file: itself, or those of a shard."""
     if known is None:
-        return [Source(key, file.path, file.size, file.modified, fields=fields)]
-    return [
-        Source(f"{key}#{member.name}", file.path, size, file.modified, member, fields)
-        for member, size in members(file.path, known, bounds)
-    ]
+        yield Source(key, file.path, file.size, file.modified, fields=fields)
+        return
+    for member, size in members(file.path, known, bounds):
+        yield Source(f"{key}#{member.name}", file.path, size, file.modified, member, fields)
 
 
 def archive_root(archive: str) -> str:
@@ -219,7 +224,7 @@ def _named_by(lists: Sequence[storage.File], columns: Columns) -> _Found:
             raise ArchiveError(f"{file.path}: {error}") from error
     if not named and not troubles:
         raise ArchiveError(f"{lists[0].path} names no image")
-    files = [_file_at(path) for path in named]
+    files = packed_files(map(_file_at, named))
     return _Found(_common([posixpath.dirname(path) for path in named]), files, named, troubles)
 
 
@@ -235,18 +240,18 @@ def _unnamed(file: storage.File, line: Target) -> Source:
     return Source(key, file.path, 0, file.modified, member)
 
 
-def _list(archive: str, bounds: Bounds) -> tuple[str, list[storage.File], Walk | None]:
+def _list(archive: str, bounds: Bounds) -> tuple[str, Sequence[storage.File], Walk | None]:
     root = archive_root(archive)
     walk = Walk(root, bounds.follow_symlinks) if storage.is_local(root) else None
     if _is_glob(archive):
         pattern = os.path.abspath(archive) if storage.is_local(archive) else archive
         files = storage.list_glob(pattern)
-        return root, list(files if walk is None else walk.among(files)), walk
+        return root, packed_files(files if walk is None else walk.among(files)), walk
     if file := storage.find_file(root):
         return posixpath.dirname(root), [file], None  # which was named, be it a link
     if walk is None:
-        return root, list(storage.list_folder(root)), None
-    return root, list(walk.files()) if os.path.exists(root) else [], walk
+        return root, packed_files(storage.list_folder(root)), None
+    return root, packed_files(walk.files()) if os.path.exists(root) else [], walk
 
 
 def _common(roots: list[str]) -> str:

@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--provision_endpoint", required=True)
     args, _ = parser.parse_known_args()
     die_with_parent()
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # which a pool does not read, and may fill up
     os.environ.update({**ONE_THREAD, **os.environ})
     # Prism quotes it, as for a shell.
     os.environ.update(settings(args.id.strip("'"), args.provision_endpoint))

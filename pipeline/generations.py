@@ -100,7 +100,7 @@ def choose(job: Job) -> Chosen:
     """
     root = root_of(job.packaging.root)
     before = Ledger(job.output).job()
-    if before is not None and before.get("digest") == job.digest:
+    if (before is not None and before.get("digest") == job.digest) or _has_begun(job):
         return Chosen(job=job, lock=root)  # the same job writes the same bytes to the same places
     if root != job.packaging.root:
         raise LedgerError(
@@ -114,25 +114,47 @@ def choose(job: Job) -> Chosen:
             f"{generation.output} is not what its name says: it holds the results of a job with "
             f"the digest {there.get('digest')}; choose another folder"
         )
+    begun = there is not None or _has_begun(generation)
     if before is None:
-        if there is not None:
+        if begun:
             return Chosen(job=generation, lock=root)
         return Chosen(job=job, lock=root, replacing=_may_begin(job))
     others = differences(before.get("job", {}), job.facts)
     a_demo_again = before.get("job", {}).get("command") == job.command == "demo"
-    if a_demo_again or (job.overwrite and there is None):
+    if a_demo_again or (job.overwrite and not begun):
         return Chosen(job=job, lock=root, replacing=True, others=others)
     if "bagit" in job.packaging.names:
         raise LedgerError(
             f"the bag {root} holds the results of another job ({others}), and a bag is of one job: "
             "choose another folder, or say --overwrite"
         )
-    if there is None and _is_taken(generation.output):
+    if not begun and _is_taken(generation.output):
         raise LedgerError(
             f"{generation.output}, where the results would go beside those of another job, is not "
             "empty and no earlier job of ours: choose another folder as the output"
         )
     return Chosen(job=generation, lock=root, others=others)
+
+
+def _has_begun(job: Job) -> bool:
+    """Tell whether a job has committed something in an output without a job.json: it may have been
+    killed where storage cannot replace a file in one step.
+    """
+    ledger = Ledger(job.output)
+    some = next(iter(ledger.commits()), None)
+    if some is None or ledger.job() is not None:
+        return False
+    try:
+        ours = ledger.record(some.path).get("job") == job.digest
+    except LedgerError:
+        return False
+    if ours:
+        log.warning(
+            "%s has lost its %s/job.json; what is committed is of this very job, which goes on",
+            job.output,
+            LEDGER,
+        )
+    return ours
 
 
 def _in_generation(job: Job) -> Job:

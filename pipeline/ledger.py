@@ -1,26 +1,27 @@
 """The ledger: a commit record per batch, which is the truth about what a job has done."""
 
 import hashlib
-import itertools
 import json
 import math
 import posixpath
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import orjson
 from apache_beam.metrics import Metrics
 
 from pipeline.environment import moment, worker
+from pipeline.packed import Specs
 from pipeline.rows import FAILED, QUARANTINED, RESTORED, SKIPPED, STATUSES, Row, row
 from transforms import storage
 from transforms.deadline import Limit, Mark, read_marks, suspect
-from transforms.record import Batch, BatchSpec
-from transforms.scratch import Buffer
+from transforms.record import Batch, BatchSpec, commits_of
+from transforms.scratch import Buffer, Pieces, contents
 from transforms.stores import File
 from transforms.write import SCRATCH
 
@@ -189,21 +190,38 @@ class Ledger:
         return json.loads(storage.read(path)) if storage.exists(path) else None
 
     def _write_plan(self, specs: Iterable[BatchSpec]) -> tuple[list[str], str]:
-        lines = [f"{spec.to_json()}\n".encode() for spec in specs]
-        starts = itertools.accumulate(map(len, lines), initial=0)
-        storage.write(self._plan, lines, scratch=self._scratch)
-        references = [f"{start} {len(line)}" for start, line in zip(starts, lines, strict=False)]
-        return references, hashlib.sha256(b"".join(lines)).hexdigest()
+        packed = specs if isinstance(specs, Specs) else Specs(specs)
+        digest, references, start = hashlib.sha256(), [], 0
+        with tempfile.TemporaryFile(prefix="heliograph-") as file:
+            for text in packed.lines():
+                line = f"{text}\n".encode()
+                file.write(line)
+                digest.update(line)
+                references.append(f"{start} {len(line)}")
+                start += len(line)
+            self._keep(self._plan, file)
+        return references, digest.hexdigest()
 
-    def plan(self) -> list[BatchSpec] | None:
-        """Read the plan that was written last; None where there is none that is the job's."""
+    def plan(self) -> Iterator[str] | None:
+        """Read the plan that was written last, a spec as its line of JSON at a time; None where
+        there is none that is the job's.
+        """
         job = self.job()
         if job is None or not storage.exists(self._plan):
             return None
-        data = storage.read(self._plan)
-        if hashlib.sha256(data).hexdigest() != job.get("plan_sha256"):
-            return None
-        return [BatchSpec.from_json(line.decode()) for line in data.splitlines()]
+        digest = hashlib.sha256()
+        for data in storage.chunks(self._plan):
+            digest.update(data)
+        return self._lines() if digest.hexdigest() == job.get("plan_sha256") else None
+
+    def _lines(self) -> Iterator[str]:
+        rest = b""
+        for data in storage.chunks(self._plan):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield line.decode()
+        if rest:
+            yield rest.decode()
 
     def write_pace(self) -> None:
         """Keep how long the run took that is ending, for estimates, unless it was stopped."""
@@ -304,13 +322,11 @@ class Ledger:
 
     def is_committed(self, spec: str) -> bool:
         """Say whether all batches of a spec, given as its line of JSON, are committed."""
-        commits = BatchSpec.from_json(spec).commits()
-        return all(storage.exists(self._path(identity)) for identity in commits)
+        return all(storage.exists(self._path(identity)) for identity in commits_of(spec))
 
-    def has_committed(self, batches: Iterable[str]) -> set[str]:
-        """Say which of several batches, by their ids, are committed."""
-        paths = self.committed()
-        return {batch for batch in batches if self._path(batch) in paths}
+    def committed_ids(self) -> set[str]:
+        """List the ids under which batches are committed."""
+        return set(map(batch_of, self.committed()))
 
     def _made(self, batch: Batch) -> dict[str, Any]:
         """Tell when and where a batch was made, which is no part of any row."""
@@ -401,6 +417,11 @@ class Ledger:
     def scratch(self) -> str:
         """The folder of temporary files."""
         return self._scratch
+
+    def _keep(self, path: str, file: BinaryIO) -> None:
+        # The pages of a mapped file count as memory of the process; a store's client needs one.
+        data = Pieces(file) if storage.is_local(path) else contents(file)
+        storage.write(path, data, scratch=self._scratch)
 
     def write_result(self, name: str, data: Buffer | Sequence[Buffer]) -> None:
         """Write one of the files that are made from the ledger into the output folder."""

@@ -123,12 +123,13 @@ class Mending:
                 self._to_damaged(one.path, one.flaw)
         sound = self._without_twins([one for one in looked if one.flaw is None])
         again = self._retire(sound)
-        self._clear_strays(listed, sound)
         left = job.get("planned", 0) - sum(len(one.masters) for one in sound)
         if left > 0 or self.reopened:
             committed = {batch_of(one.path) for one in sound if one.masters}
             lost = salvage.lost_batches(self.ledger, committed)
             self._write_ledger(job, {**lost, **again})
+        # Not before: strays tell what the batches were that wrote them.
+        self._clear_strays(listed, sound)
         self._make_results_again()
         self._check_packages()
         return self._told(job, max(left, 0))

@@ -4,13 +4,14 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.archive import find_sources
+from pipeline.packed import Specs, packed_sources
 from transforms import codec, storage
-from transforms.record import Batch, BatchSpec, Source, id_in_cell
+from transforms.record import Batch, BatchSpec, Source, commits_of, id_in_cell
 from transforms.shards import FORMATS, LIST, USUAL_COLUMNS, Columns
 
 log = logging.getLogger("heliograph")
@@ -18,6 +19,7 @@ log = logging.getLogger("heliograph")
 # Where a file does not state its size: about what a JPEG of good quality holds.
 _PIXELS_PER_BYTE = 4
 _PROBED = 128  # files whose headers a thread reads at a time
+_PROBERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +46,18 @@ class Plan:
         left_out: files that are no images by their extension, counted by it.
     """
 
-    specs: tuple[BatchSpec, ...]
+    specs: Specs
     left_out: dict[str, int]
 
     @property
     def records(self) -> int:
         """How many images are planned."""
-        return sum(len(spec.sources) for spec in self.specs)
+        return self.specs.records
 
     @property
     def batches(self) -> int:
         """How many batches they are."""
-        return sum(len(spec.cuts) + 1 for spec in self.specs)
+        return self.specs.batches
 
 
 def make_plan(
@@ -94,7 +96,7 @@ def slice_sources(
     *,
     sharded: bool = False,
     groups: Mapping[str, Collection[str]] | None = None,
-) -> tuple[BatchSpec, ...]:
+) -> Specs:
     """Slice images into batches, as `make_plan` does those of archives.
 
     Args:
@@ -104,60 +106,83 @@ def slice_sources(
         sharded: whether each batch will be a shard of the output.
         groups: batches that are to be as they were, whatever the budget is: keys of their images.
     """
-    apart = {key: batch for batch, keys in (groups or {}).items() for key in keys}
-    of_groups: dict[str, list[Source]] = {}
-    for source in sources:
-        if (batch := apart.get(source.key)) is not None:
-            of_groups.setdefault(batch, []).append(source)
-    sources = [source for source in sources if source.key not in apart]
-    pixels = _stated_pixels(sources)
+    specs = Specs()
+    if groups:
+        of_groups, sources = _grouped(sources, groups)
+        for some in of_groups:
+            specs.append(BatchSpec(tuple(some), sum(pixels for _, pixels in _weighed(some))))
     if not sharded:
         # At least eight batches for each worker, so that none waits long for the last one.
         count = max(1, min(budget.count, -(-len(sources) // (8 * workers))))
         budget = Budget(count, budget.size, budget.pixels)
-    specs = [BatchSpec(tuple(some), sum(_stated_pixels(some))) for some in of_groups.values()]
-    start = 0
-    for _, run in itertools.groupby(sources, key=_part):
-        taken = list(run)
-        stop = start + len(taken)
-        specs += _specs(taken, pixels[start:stop], budget)
-        start = stop
-    return tuple(_dealt(specs, workers))
+    for _, run in itertools.groupby(_weighed(sources), key=lambda one: _part(one[0])):
+        for spec in _specs(run, budget):
+            specs.append(spec)
+    return specs.dealt(workers)
+
+
+def _grouped(
+    sources: Sequence[Source], groups: Mapping[str, Collection[str]]
+) -> tuple[list[list[Source]], Sequence[Source]]:
+    """Part the images that are in a group, by groups, from the others."""
+    apart = {key: batch for batch, keys in groups.items() for key in keys}
+    of_groups: dict[str, list[Source]] = {}
+    for source in sources:
+        if (batch := apart.get(source.key)) is not None:
+            of_groups.setdefault(batch, []).append(source)
+    others = packed_sources(source for source in sources if source.key not in apart)
+    return list(of_groups.values()), others
 
 
 def slice_in_cells(
     sources: Sequence[Source],
-    cells: Callable[[Source], tuple[int, ...]],
+    cells: Mapping[str, tuple[int, ...]],
+    usual: tuple[int, ...],
     budget: Budget,
     workers: int = 1,
     *,
     sharded: bool = False,
     groups: Mapping[str, Collection[str]] | None = None,
-) -> tuple[BatchSpec, ...]:
+) -> Specs:
     """Slice images into batches of such as are to go through the same cells.
 
     Args:
         sources: the images.
-        cells: gives the numbers of the cells of each.
+        cells: the numbers of the cells of each, by key, where they are not the usual ones.
+        usual: those of all others.
         budget: of one batch.
         workers: processes to share the work between.
         sharded: whether each batch will be a shard of the output.
         groups: batches that are to be as they were, as of `slice_sources`.
     """
-    parts: dict[tuple[int, ...], list[Source]] = {}
-    for source in sources:
-        parts.setdefault(cells(source), []).append(source)
-    specs = [
-        dataclasses.replace(spec, cells=through, pixels=spec.pixels * max(1, len(through)))
+    parts: dict[tuple[int, ...], Sequence[Source]] = {usual: sources}
+    if cells:
+        of_parts: dict[tuple[int, ...], list[Source]] = {}
+        for source in sources:
+            of_parts.setdefault(cells.get(source.key, usual), []).append(source)
+        parts = dict(of_parts)
+    sliced = {
+        through: slice_sources(part, budget, workers, sharded=sharded, groups=groups)
         for through, part in parts.items()
-        for spec in slice_sources(part, budget, workers, sharded=sharded, groups=groups)
-    ]
-    return tuple(specs if len(parts) == 1 else _dealt(specs, workers))
+    }
+    if sliced.keys() == {()}:
+        return sliced[()]
+    specs = Specs(
+        dataclasses.replace(spec, cells=through, pixels=spec.pixels * max(1, len(through)))
+        for through, of_part in sliced.items()
+        for spec in of_part
+    )
+    return specs if len(parts) == 1 else specs.dealt(workers)
 
 
-def without(specs: Iterable[BatchSpec], done: Collection[str]) -> tuple[BatchSpec, ...]:
-    """Leave out the batches of specs that are done, by their ids."""
-    return tuple(left for spec in specs for left in _without(spec, done))
+def without(lines: Iterable[str], done: Collection[str]) -> Specs:
+    """Leave out the batches of a plan's specs, given as lines, that are done, by their ids."""
+    left = Specs()
+    for line in lines:
+        if any(identity not in done for identity in commits_of(line)):
+            for spec in _without(BatchSpec.from_json(line), done):
+                left.append(spec)
+    return left
 
 
 def _without(spec: BatchSpec, done: Collection[str]) -> Iterator[BatchSpec]:
@@ -184,34 +209,51 @@ def _part(source: Source) -> tuple:
     return (source.path, part(member.place) if part and member.place else None)
 
 
-def _specs(sources: Sequence[Source], pixels: Sequence[int], budget: Budget) -> list[BatchSpec]:
+_Weighed = tuple[Source, int]  # an image and its pixels, as planning knows them
+
+
+def _specs(run: Iterator[_Weighed], budget: Budget) -> Iterator[BatchSpec]:
     """Slice image files, or the images of a shard or of a part of it."""
-    specs = _slice(sources, pixels, budget)
-    member = sources[0].member
+    first = next(run)
+    run = itertools.chain([first], run)
+    member = first[0].member
     if member is None or member.shard == LIST:
-        return specs
+        yield from _slice(run, budget)
+        return
     if not (member.compression or FORMATS[member.shard].part):
-        return specs
+        yield from _slice(run, budget)
+        return
     if member.compression:
-        log.info("%s is compressed: one worker reads it from its beginning", sources[0].path)
+        log.info("%s is compressed: one worker reads it from its beginning", first[0].path)
+    specs = list(_slice(run, budget))
     *ends, _ = itertools.accumulate(len(spec.sources) for spec in specs)
-    return [BatchSpec(tuple(sources), sum(pixels), tuple(ends))]
+    sources = itertools.chain.from_iterable(spec.sources for spec in specs)
+    yield BatchSpec(tuple(sources), sum(spec.pixels for spec in specs), tuple(ends))
 
 
-def _stated_pixels(sources: Sequence[Source]) -> list[int]:
-    files = [source for source in sources if source.member is None]
-    some = [files[start : start + _PROBED] for start in range(0, len(files), _PROBED)]
-    with ThreadPoolExecutor(8) as pool:
-        probed = itertools.chain.from_iterable(
-            pool.map(lambda sources: list(map(_probe, sources)), some)
-        )
-        # What planning does not know of a shard's image is not worth another reading of the shard.
-        return [
-            next(probed)
-            if source.member is None
-            else source.member.pixels or source.size * _PIXELS_PER_BYTE
-            for source in sources
-        ]
+def _weighed(sources: Iterable[Source]) -> Iterator[_Weighed]:
+    """Tell how many pixels each image has, roughly."""
+    with ThreadPoolExecutor(_PROBERS) as pool:
+        for some in _blocks(sources, 4 * _PROBERS * _PROBED):
+            files = [source for source in some if source.member is None]
+            parts = [files[start : start + _PROBED] for start in range(0, len(files), _PROBED)]
+            probed = itertools.chain.from_iterable(pool.map(_probe_all, parts))
+            for source in some:
+                if source.member is None:
+                    yield source, next(probed)
+                else:
+                    # What planning does not know of a shard's image is not worth another reading
+                    # of the shard.
+                    yield source, source.member.pixels or source.size * _PIXELS_PER_BYTE
+
+
+def _blocks(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    rest = iter(sources)
+    return iter(lambda: list(itertools.islice(rest, size)), [])
+
+
+def _probe_all(sources: Sequence[Source]) -> list[int]:
+    return list(map(_probe, sources))
 
 
 def _probe(source: Source) -> int:
@@ -223,23 +265,21 @@ def _probe(source: Source) -> int:
     return stated.width * stated.height + stated.more if stated else source.size * _PIXELS_PER_BYTE
 
 
-def _slice(sources: Sequence[Source], pixels: Sequence[int], budget: Budget) -> list[BatchSpec]:
-    specs: list[BatchSpec] = []
+def _slice(run: Iterable[_Weighed], budget: Budget) -> Iterator[BatchSpec]:
     taken: list[Source] = []
     size = area = 0
-    for source, count in zip(sources, pixels, strict=True):
+    for source, pixels in run:
         full = (
             len(taken) == budget.count
             or size + source.held > budget.size
-            or area + count > budget.pixels
+            or area + pixels > budget.pixels
         )
         if taken and full and not _together(taken[-1], source):
-            specs.append(BatchSpec(tuple(taken), area))
+            yield BatchSpec(tuple(taken), area)
             taken, size, area = [], 0, 0
         taken.append(source)
-        size, area = size + source.held, area + count
-    specs.append(BatchSpec(tuple(taken), area))
-    return specs
+        size, area = size + source.held, area + pixels
+    yield BatchSpec(tuple(taken), area)
 
 
 def _together(one: Source, other: Source) -> bool:
@@ -248,17 +288,3 @@ def _together(one: Source, other: Source) -> bool:
         return False
     sample = FORMATS[one.member.shard].sample
     return sample is not None and sample(one.member.name) == sample(other.member.name)
-
-
-def _dealt(specs: list[BatchSpec], workers: int) -> list[BatchSpec]:
-    """Order specs so that every n-th weighs the same: heaviest first, every other round backwards.
-
-    The FnApiRunner deals the elements out in turn, once, before any work is done.
-    """
-    ordered = sorted(specs, key=lambda spec: (-spec.pixels, spec.sources[0].key))
-    rounds = [ordered[start : start + workers] for start in range(0, len(ordered), workers)]
-    return [
-        spec
-        for number, one in enumerate(rounds)
-        for spec in (one if number % 2 == 0 or len(one) < workers else reversed(one))
-    ]

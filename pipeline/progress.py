@@ -12,6 +12,7 @@ log = logging.getLogger("heliograph")
 
 _LOOK_EVERY = 0.5  # seconds
 _SAY_EVERY = 5.0
+_SHARE = 0.05  # of the time, at most, that is spent on listing a large ledger
 
 
 class Progress:
@@ -29,6 +30,7 @@ class Progress:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._seen: set[str] = set()
         self._done = self._failed = self._before = 0
+        self._next = 0.0  # when to look again
 
     def __enter__(self) -> "Progress":
         self._look()
@@ -49,6 +51,7 @@ class Progress:
         (self._draw if sys.stderr.isatty() else self._tell)()
 
     def _look(self) -> None:
+        started = time.monotonic()
         try:
             for path in self._ledger.committed() - self._seen:
                 counts, further = self._ledger.counts(path)
@@ -57,12 +60,15 @@ class Progress:
                 self._failed += counts.get(FAILED, 0)
         except (OSError, ValueError) as error:
             log.debug("the ledger could not be read for progress, next time it may: %s", error)
+        # All commit records are listed each time, however many have come since.
+        now = time.monotonic()
+        self._next = now + (now - started) / _SHARE
 
     def _tell(self) -> None:
         started = said = time.monotonic()
         while not self._stop.wait(_LOOK_EVERY):
             now = time.monotonic()
-            if now - said >= _SAY_EVERY:
+            if now - said >= _SAY_EVERY and now >= self._next:
                 said = now
                 self._look()
                 rate = (self._done - self._before) / (now - started)
@@ -90,7 +96,8 @@ class Progress:
             task = bar.add_task("", total=self._planned, failed=0)
             while True:
                 stopped = self._stop.wait(_LOOK_EVERY)
-                self._look()
+                if stopped or time.monotonic() >= self._next:
+                    self._look()
                 bar.update(task, completed=self._done, failed=self._failed)
                 if stopped:
                     return

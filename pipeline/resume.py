@@ -3,6 +3,7 @@
 import dataclasses
 import fnmatch
 import hashlib
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,10 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from pipeline.earlier import FIELDS_ROW, derivatives
 from pipeline.ledger import Ledger, Row, batch_of
 from pipeline.options import DAMAGED
 from pipeline.packages.package import master, place
+from pipeline.packed import packed_sources
 from pipeline.verify import verify
 from transforms import storage
 from transforms.read import read_record
@@ -59,14 +63,13 @@ class Left:
     @property
     def planned(self) -> int:
         """How many records there are to be in the ledger at the end."""
-        return self.kept + sum(
-            len(self.cells[source.key]) if source.key in self.cells else self.of
-            for source in self.sources
-        )
+        usual = self.of * (len(self.sources) - len(self.cells))
+        return self.kept + usual + sum(map(len, self.cells.values()))
 
-    def through(self, source: Source) -> tuple[int, ...]:
-        """Give the numbers of the cells that an image is to go through, of several."""
-        return self.cells.get(source.key, tuple(range(self.of)) if self.of > 1 else ())
+    @property
+    def usual(self) -> tuple[int, ...]:
+        """The numbers of the cells that images go through of which `cells` says nothing else."""
+        return tuple(range(self.of)) if self.of > 1 else ()
 
     def limited(self, most: int) -> "Left":
         """Leave all but the first images for another run."""
@@ -80,6 +83,7 @@ class Left:
             counts=Counter({"to do now": len(sources), "later": len(self.sources) - len(sources)}),
             retired={place for place in self.retired if place[0] in keys},
             groups={batch: some for batch, some in self.groups.items() if keys.issuperset(some)},
+            cells={key: through for key, through in self.cells.items() if key in keys},
         )
 
 
@@ -97,15 +101,24 @@ class _Known(NamedTuple):
     record: str
 
 
-def state_of(sources: Iterable[Source]) -> str:
-    """Digest what planning saw of an archive: the same digest, the same images as far as names,
-    sizes and times tell.
+class State:
+    """A digest of what planning saw of an archive: the same digest, the same images as far as
+    names, sizes and times tell.
     """
-    digest = hashlib.sha256()
-    for source in sources:
-        line = f"{source.key}\0{source.path}\0{source.size}\0{source.modified}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def seeing(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """Pass images on, and take them into the digest."""
+        for source in sources:
+            line = f"{source.key}\0{source.path}\0{source.size}\0{source.modified}\n"
+            self._digest.update(line.encode("utf-8", "surrogateescape"))
+            yield source
+
+    def hexdigest(self) -> str:
+        """Give the digest of all that were passed on."""
+        return self._digest.hexdigest()
 
 
 def selected(sources: Sequence[Source], only: Sequence[str]) -> Sequence[Source]:
@@ -150,20 +163,30 @@ def find_left(
     """
     known: dict[str, dict[str | None, _Known]] = {}
     shared: dict[str, dict[str, bool]] = {}  # of files of several images: is it in one of them?
+    # An image of several cells is in several commit records, and what is damaged no row says.
+    usual = len(cells) == 1 and DAMAGED not in retry
+    aside = _Aside(sources, retry, cells[0]) if usual else None
     for path, record in ledger.records():
-        for row in record["rows"]:
-            if row["page"] > 1:
-                continue  # it is of the same master as the first, and went the same way
+        # A further page is of the same master as the first, and went the same way.
+        rows = [row for row in record["rows"] if row["page"] == 1]
+        if aside is not None and aside.takes(rows):
+            continue
+        for row in rows:
             seen = (row["source_bytes"], row["source_modified"], row["source_sha256"])
             known.setdefault(row["key"], {})[row.get("cell")] = _Known(*seen, row["status"], path)
             if record["files"]:
                 group = shared.setdefault(_batch(batch_of(path)), {})
                 group[row["key"]] = group.get(row["key"], False) or row["derivative"] is not None
+    kept = 0
+    if aside is not None:
+        sources, kept = aside.others(sources), aside.count
     named = {_batch(name): keys for name, keys in ledger.again().items()}
-    groups = _whole(named, {source.key for source in sources} - known.keys())
+    groups: dict[str, list[str]] = {}
+    if named:
+        groups = _whole(named, {source.key for source in sources} - known.keys())
     if not known:
-        new = Counter(new=len(sources))
-        return Left(sources=sources, kept=0, counts=new, groups=groups, of=len(cells))
+        new = Counter(new=len(sources)) if sources or not kept else Counter()
+        return Left(sources=sources, kept=kept, counts=new, groups=groups, of=len(cells))
     damaged = _damaged(ledger) if DAMAGED in retry else set()
     again = {
         source.key: [cell for cell, was in known[source.key].items() if was.status in retry]
@@ -183,17 +206,15 @@ def find_left(
         if sha256 is not None and all(sha256 == one.sha256 for one in known[source.key].values())
     }
     changed = {source.key for source in suspects} - same.keys()
+    # Of those that are known; all others are new, and to go through all cells.
     reasons: dict[str, str] = {}
     todo: dict[str, set[str | None]] = {}
-    for source in sources:
-        key, was = source.key, known.get(source.key)
-        if was is None:
-            reasons[key], todo[key] = "new", set(cells)
-        elif key in damaged or key in changed:
+    for key, found in again.items():
+        if key in damaged or key in changed:
             reasons[key], todo[key] = "again" if key in damaged else "changed", set(cells)
         else:
-            todo[key] = {cell for cell in cells if cell in again[key] or cell not in was}
-            reasons[key] = "again" if again[key] else "partly"
+            todo[key] = {cell for cell in cells if cell in found or cell not in known[key]}
+            reasons[key] = "again" if found else "partly"
     beside: dict[str, list[str]] = {}
     for batch, keys in _whole(shared, todo).items():
         of_batch = {
@@ -208,17 +229,13 @@ def find_left(
                 if not todo[key]:
                     reasons[key] = "of the same batches"
                 todo[key] |= of_batch
-    left = [source for source in sources if todo[source.key]]
-    counts = Counter(reasons[source.key] for source in left)
-    retired = {
-        (source.key, cell)
-        for source in left
-        for cell in todo[source.key] & known.get(source.key, {}).keys()
-    }
+    left = packed_sources(source for source in sources if todo.get(source.key, True))
+    counts = Counter(reasons.get(source.key, "new") for source in left)
+    retired = {(key, cell) for key, some in todo.items() for cell in some & known[key].keys()}
     through = {
-        source.key: tuple(number for number, cell in enumerate(cells) if cell in todo[source.key])
-        for source in left
-        if len(todo[source.key]) < len(cells)
+        key: tuple(number for number, cell in enumerate(cells) if cell in some)
+        for key, some in todo.items()
+        if 0 < len(some) < len(cells)
     }
     absent = known.keys() - {source.key for source in sources} if whole else set()
     # What stood for a shard that could not be listed is no master: the shard has been mended.
@@ -231,7 +248,7 @@ def find_left(
     retired |= {(key, cell) for key in mended for cell in known[key]}
     return Left(
         sources=left,
-        kept=sum(map(len, known.values())) - len(retired),
+        kept=kept + sum(map(len, known.values())) - len(retired),
         counts=counts,
         gone=gone,
         retired=retired,
@@ -244,6 +261,62 @@ def find_left(
         cells=through,
         of=len(cells),
     )
+
+
+class _Aside:
+    """Sets aside what is done and as it was, so that of ten million images only those are looked at
+    one by one about which there is something to say.
+
+    Args:
+        sources: the images of the archive.
+        retry: statuses whose records are done again.
+        cell: the name of the job's one cell.
+    """
+
+    def __init__(self, sources: Sequence[Source], retry: Collection[str], cell: str | None) -> None:
+        self._retry = frozenset(retry)
+        self._cell = cell
+        self._here = _numbers(sources)
+        self._here.sort()
+        self._done: list[np.ndarray] = []
+
+    def takes(self, rows: Sequence[Row]) -> bool:
+        """Set the rows of a commit record aside, if there is nothing to do about any of them."""
+        if any(row["status"] in self._retry or row.get("cell") != self._cell for row in rows):
+            return False
+        seen = ((row["key"], row["source_bytes"], row["source_modified"]) for row in rows)
+        numbers = np.fromiter(map(hash, seen), np.int64, len(rows))
+        if not _among(numbers, self._here).all():
+            return False
+        self._done.append(numbers)
+        return True
+
+    @property
+    def count(self) -> int:
+        """How many rows were set aside."""
+        return sum(map(len, self._done))
+
+    def others(self, sources: Sequence[Source]) -> Sequence[Source]:
+        """Give the images of which no row was set aside."""
+        done = np.sort(np.concatenate(self._done)) if self._done else np.empty(0, np.int64)
+        stays = ~_among(_numbers(sources), done)
+        return packed_sources(itertools.compress(sources, stays))
+
+
+def _numbers(sources: Sequence[Source]) -> np.ndarray:
+    """Give a number of 64 bits for key, size and time of each image. That one which has changed has
+    the number of another that is done is less likely than 10^-12, of ten million images.
+    """
+    seen = ((source.key, source.size, source.modified) for source in sources)
+    return np.fromiter(map(hash, seen), np.int64, len(sources))
+
+
+def _among(numbers: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Tell which of some numbers are among others, which are sorted."""
+    if not len(others):
+        return np.zeros(len(numbers), bool)
+    places = np.searchsorted(others, numbers)
+    return others[np.minimum(places, len(others) - 1)] == numbers
 
 
 _Group = TypeVar("_Group", bound=Collection[str])

@@ -15,14 +15,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
 )
 
-from pipeline import flink, gates, generations, packages, resume, submission
+from pipeline import gates, generations, packages, resume, submission
 from pipeline.archive import ArchiveError, find_sources
 from pipeline.environment import environment, versions
+from pipeline.garbage import no_garbage
 from pipeline.generations import Chosen
 from pipeline.job import ExitCode, JobCrashedError, JobError
 from pipeline.ledger import FAILED, LEDGER, QUARANTINED, STATUSES, Ledger, LedgerError
@@ -30,14 +32,16 @@ from pipeline.links import link_in
 from pipeline.lock import Lock
 from pipeline.options import Job
 from pipeline.packages import bag
+from pipeline.packed import Specs, packed_sources
 from pipeline.plan import slice_in_cells, without
 from pipeline.progress import Progress
 from pipeline.results import RESULTS
-from pipeline.resume import Left, find_left, selected, settle, state_of
-from pipeline.runner import execute, prepare
+from pipeline.resume import Left, State, find_left, selected, settle
+from pipeline.runner import end_earlier, execute, prepare
 from pipeline.scoreboard.gate import ScoreboardError, check_archive
+from pipeline.workers import end_all
 from transforms import storage
-from transforms.record import BatchSpec, Source
+from transforms.record import Source
 from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
 
 log = logging.getLogger("heliograph")
@@ -109,12 +113,16 @@ def _refuse_links(job: Job) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The images that are asked for, and files that are no images, counted by extension."""
+    """The images that are asked for, files that are no images, counted by extension, and the
+    digest of what planning saw, where the whole archive is asked for.
+    """
 
     sources: Sequence[Source]
     left_out: Mapping[str, int]
+    state: str | None
 
 
+@no_garbage()
 def _find(job: Job) -> _Found:
     found, left_out = find_sources(job.archives, job.shards, job.columns, job.bounds)
     sources = selected(found, job.only)
@@ -123,9 +131,12 @@ def _find(job: Job) -> _Found:
             f"--only {' '.join(job.only)} is none of the {len(found)} images of "
             f"{', '.join(job.archives)}: give keys as metrics.parquet has them, or globs of them"
         )
-    _check_names(sources, job.encoding)
-    _check_places(sources, job.packaging.root)
-    return _Found(sources, left_out)
+    state = State()
+    # Ten million images are gone through no oftener than need be.
+    seen = state.seeing(_outside(sources, job.packaging.root))
+    _check_names(seen, sources, job.encoding)
+    whole = not job.only and job.limit is None
+    return _Found(sources, left_out, state.hexdigest() if whole else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +156,7 @@ class _Prepared:
     sources: Sequence[Source]
     left_out: Mapping[str, int]
     left: Left
-    specs: Sequence[BatchSpec]
+    specs: Specs
     state: str | None
     settles: bool
     gone: int
@@ -158,30 +169,31 @@ class _Prepared:
     @property
     def pixels(self) -> int:
         """How many there are to restore, roughly."""
-        return sum(spec.pixels for spec in self.specs)
+        return self.specs.pixels
 
 
+@no_garbage()
 def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
     """Compare what is asked for with the ledger; nothing is written."""
     job, ledger = chosen.job, Ledger(chosen.job.output)
-    sources, left_out = found.sources, found.left_out
-    whole = not job.only and job.limit is None
-    state = state_of(sources) if whole else None
+    sources, left_out, state = found.sources, found.left_out, found.state
+    whole = state is not None
     before = None if chosen.replacing else ledger.job()
     if before and whole and not job.retry and before.get("state") == state:
         planned = ledger.plan()
         if planned is not None:  # the same archive as the last time: go on with the same plan
-            done = ledger.has_committed(identity for spec in planned for identity in spec.commits())
-            specs = without(planned, done)
-            rest = {source.key: (source, spec.cells) for spec in specs for source in spec.sources}
-            todo = [source for source, _ in rest.values()]
-            records = sum(max(1, len(spec.cells)) * len(spec.sources) for spec in specs)
+            specs = without(planned, ledger.committed_ids())
+            todo = packed_sources(source for spec in specs for source in spec.sources)
+            cells = {}
+            if len(job.cells) > 1:
+                cells = {source.key: spec.cells for spec in specs for source in spec.sources}
+            records = sum(map(len, cells.values())) if cells else len(todo)
             left = Left(
                 sources=todo,
                 # With those of masters that are gone from the archive, whose rows stay.
                 kept=before["planned"] - records,
                 counts=+Counter(new=len(todo)),
-                cells={key: cells for key, (_, cells) in rest.items() if cells},
+                cells=cells,
                 of=len(job.cells),
             )
             return _Prepared(
@@ -207,7 +219,8 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
         left = left.limited(job.limit)
     specs = slice_in_cells(
         left.sources,
-        left.through,
+        left.cells,
+        left.usual,
         job.budget,
         job.workers,
         sharded=job.container is not None,
@@ -245,7 +258,7 @@ def _do_what_is_left(
     """Do all that there is to do, if anything; or submit it, and give the id of that."""
     job, ledger, replacing = chosen.job, Ledger(chosen.job.output), chosen.replacing
     submission.say_ending(ledger)
-    flink.end_earlier(ledger)
+    end_earlier(ledger)
     todo = _prepare(chosen, found)
     _say_left_out(todo.left_out)
     resume.say(todo.left)
@@ -296,7 +309,7 @@ def _execute(
     job: Job,
     options: PipelineOptions,
     facts: dict[str, Any],
-    specs: Sequence[BatchSpec],
+    specs: Specs,
     references: Sequence[str],
 ) -> None:
     """Run the graph to its end, and again without what was done where a worker has died over an
@@ -313,8 +326,8 @@ def _execute(
                 raise
         for mark in sorted(marks, key=lambda mark: mark.key):
             log.warning("%s; going on", mark)
-        done = ledger.has_committed(identity for spec in specs for identity in spec.commits())
-        references = ledger.begin(facts, without(specs, done), anew=False)
+        left = without(specs.lines(), ledger.committed_ids())
+        references = ledger.begin(facts, left, anew=False)
 
 
 def _facts(job: Job, todo: _Prepared, options: PipelineOptions) -> dict[str, Any]:
@@ -403,8 +416,13 @@ def _stopping_at_first_interrupt(ledger: Ledger) -> Iterator[None]:
         yield
         return
 
+    def end(number: int, frame: object) -> None:
+        end_all()
+        raise KeyboardInterrupt
+
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, before)
+        # Not what was before: a shell lets what it runs in the background ignore the signal.
+        signal.signal(signal.SIGINT, end)
         log.warning("stopping once the batches under way are done; once more, and it is at once")
         ledger.stop()
 
@@ -424,7 +442,7 @@ def _tell_plan(job: Job, todo: _Prepared) -> Result:
         "done already": left.kept,
         **{f"to do: {reason}": count for reason, count in left.counts.items()},
         "gone from the archive": len(left.gone),
-        "batches to do": sum(len(spec.cuts) + 1 for spec in todo.specs),
+        "batches to do": todo.specs.batches,
         "bytes to read": sum(source.held for source in left.sources),
         "pixels to restore, roughly": todo.pixels,
     }
@@ -437,11 +455,25 @@ def _tell_plan(job: Job, todo: _Prepared) -> Result:
     return Result({}, ExitCode.OK, job.output)
 
 
-def _check_names(sources: Iterable[Source], encoding: Encoding) -> None:
-    """Refuse an archive in which two masters' derivatives would have one name."""
+def _check_names(checked: Iterable[Source], again: Iterable[Source], encoding: Encoding) -> None:
+    """Refuse an archive in which two masters' derivatives would have one name.
+
+    Args:
+        checked: the masters.
+        again: the same, to go through once more where need be.
+        encoding: that names derivatives.
+    """
+    # Of all names at first no more than a number: ten million of them would be 1.5 GB.
+    numbers = np.fromiter((hash(encoding.name(source)) for source in checked), np.int64)
+    numbers.sort()
+    twice = set(numbers[1:][numbers[1:] == numbers[:-1]].tolist())
+    if not twice:
+        return
     taken: dict[str, str] = {}
-    for source in sources:
+    for source in again:
         name = encoding.name(source)
+        if hash(name) not in twice:
+            continue
         if name in taken:
             raise ArchiveError(
                 f"{taken[name]} and {source.key} would both be written as {name}: "
@@ -450,8 +482,8 @@ def _check_names(sources: Iterable[Source], encoding: Encoding) -> None:
         taken[name] = source.key
 
 
-def _check_places(sources: Iterable[Source], output: str) -> None:
-    """Refuse masters inside the output, where a list may lead."""
+def _outside(sources: Iterable[Source], output: str) -> Iterator[Source]:
+    """Pass masters on; refuse such as are inside the output, where a list may lead."""
     inside = output.rstrip("/") + "/"
     for source in sources:
         if source.path.startswith(inside):
@@ -459,6 +491,7 @@ def _check_places(sources: Iterable[Source], output: str) -> None:
                 f"{source.path} lies inside the output {output}; masters are never written "
                 "to: choose a folder outside it"
             )
+        yield source
 
 
 def _say_left_out(left_out: Mapping[str, int]) -> None:

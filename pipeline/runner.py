@@ -30,7 +30,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipeline import flink, graph, prism
+from pipeline import dataflow, flink, graph, prism
 from pipeline.job import JobCrashedError, JobError
 from pipeline.ledger import Ledger
 from pipeline.options import Job
@@ -48,9 +48,10 @@ def execute(job: Job, options: PipelineOptions, references: Sequence[str]) -> No
         JobError: the runner cannot do what is asked.
         JobCrashedError: it stopped before its end.
     """
+    remote = REMOTE.get(options.view_as(StandardOptions).runner)
     with _begun(job, options, references) as result:
-        if options.view_as(StandardOptions).runner == FLINK:
-            flink.wait(result, job.output, options)
+        if remote is not None:
+            remote.wait(result, job.output, options)
         else:
             result.wait_until_finish()
         _say_retries(result)
@@ -74,8 +75,9 @@ def _begun(
     """Begin to run the graph of a job; what its runner needs of this machine ends with this."""
     name = options.view_as(StandardOptions).runner
     options.view_as(DirectOptions).direct_num_workers = job.workers
-    if name == FLINK:
-        flink.submit_as(job.output, options)
+    remote = REMOTE.get(name)
+    if remote is not None:
+        remote.submit_as(job.output, options)
     with _started(name, options, Ledger(job.output)) as runner:
         pipeline = beam.Pipeline(runner=runner, options=options)
         graph.build(pipeline, job, references)
@@ -83,11 +85,11 @@ def _begun(
 
 
 LOCAL = (None, "DirectRunner", "FnApiRunner")
-FLINK = "FlinkRunner"
+# Clusters, on which a run goes on when its driver is gone: a job can be left to them, and they are
+# asked what has become of it.
+REMOTE: Mapping[str | None, ModuleType] = {"FlinkRunner": flink, "DataflowRunner": dataflow}
 # What makes sure of a runner, and starts what it needs; of one that is not here, Beam does.
-_OTHERS: Mapping[str | None, ModuleType] = {FLINK: flink, "PrismRunner": prism}
-# Those that a job can be left to, and asked what has become of it.
-REMOTE: Mapping[str | None, ModuleType] = {FLINK: flink}
+_OTHERS: Mapping[str | None, ModuleType] = {**REMOTE, "PrismRunner": prism}
 
 
 def prepare(job: Job, options: PipelineOptions) -> Job:
@@ -117,10 +119,21 @@ def _started(
     return _OTHERS[name].started(options) if name in _OTHERS else _other_runner(name)
 
 
+def end_earlier(ledger: Ledger) -> None:
+    """Cancel what an earlier run of a job has left running on a cluster: its driver was killed."""
+    left = ledger.remote()
+    if left is not None:
+        REMOTE[left["runner"]].end_earlier(ledger)
+
+
 def _say_retries(result: PipelineResult) -> None:
     """Say how often workers had to try again, which only their own logs tell."""
     wanted = MetricsFilter().with_namespace("heliograph").with_name(storage.RETRIES_NAME)
-    counters = result.metrics().query(wanted)["counters"]
+    try:
+        counters = result.metrics().query(wanted)["counters"]
+    except Exception as error:  # of any type; the job has ended, and this decides nothing of it
+        log.warning("how often storage was tried again is not known: %s", error)
+        return
     retries = sum(counter.committed or 0 for counter in counters)
     if retries:
         log.warning("storage: %d calls were tried again", retries)

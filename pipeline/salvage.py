@@ -5,6 +5,7 @@ Nothing is taken on trust: facts of a job are held to its digest, which its comm
 
 import contextlib
 import io
+import itertools
 import json
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,7 +17,9 @@ import pyarrow.parquet as pq
 from pipeline.job import digest_of
 from pipeline.ledger import LEDGER, STATUSES, Ledger
 from transforms import storage
-from transforms.record import BatchSpec
+from transforms.record import BatchSpec, batch_id
+from transforms.shards import fields
+from transforms.write import FIELDS
 
 # Options of one run, which say nothing of what the whole job is.
 _WITH_VALUE = ("--only", "--limit", "--retry")
@@ -91,7 +94,7 @@ def _summary(ledger: Ledger) -> dict[str, Any]:
 
 def lost_batches(ledger: Ledger, committed: Collection[str]) -> dict[str, list[str]]:
     """Name the masters of batches that are planned or were written, and are not committed: by the
-    plan, and where that is gone or a later one, by the table of scores.
+    plan, and where that is gone or a later one, by the table of scores and what they have written.
 
     Args:
         ledger: of the output.
@@ -117,16 +120,65 @@ def _in_plan(ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
 
 
 def _in_table(ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
+    """Give batches that wrote files of several images: a shard, or a table of fields."""
+    columns = ["key", "page", "source", "source_member", "shard", "derivative"]
     try:
         data = storage.read(storage.join(ledger.output, "metrics.parquet"))
-        table = pq.read_table(io.BytesIO(data), columns=["key", "page", "shard"]).to_pylist()
+        table = pq.read_table(io.BytesIO(data), columns=columns).to_pylist()
     except (OSError, ValueError, pa.ArrowException):
         return
-    shards: dict[str, list[str]] = {}
-    for row in table:
-        if row["shard"] is not None and row["page"] == 1:
-            shards.setdefault(row["shard"].partition(".")[0], []).append(row["key"])
-    yield from shards.items()
+    masters = [row for row in table if row["page"] == 1]
+    written: dict[str, list[str]] = {}
+    for row in masters:
+        if row["shard"] is not None:
+            written.setdefault(row["shard"].partition(".")[0], []).append(row["key"])
+    keys = {row["derivative"]: row["key"] for row in masters if row["shard"] is None}
+    for batch, names in _tables_of_fields(ledger):
+        written[batch] = [keys[name] for name in names if name in keys]
+    parts = {row["key"]: row["source"] if row["source_member"] else "" for row in masters}
+    missing = parts.keys() - {key for some in written.values() for key in some}
+    for batch, some in written.items():
+        yield batch, _with_missing(batch.partition("-")[0], some, parts, missing)
+
+
+# More than batches usually hold; what is tried grows with its square.
+_BESIDE = 64
+
+
+def _with_missing(
+    batch: str, written: list[str], parts: Mapping[str, str], missing: Collection[str]
+) -> list[str]:
+    """Give all masters of a batch of which those are known whose images it wrote: its id, which is
+    a digest of their keys, tells which failed ones beside them make it complete. What is written
+    alone where none do.
+
+    Args:
+        batch: its id.
+        written: the keys that are known.
+        parts: of all masters in order, what they are sliced apart by.
+        missing: keys of the masters that nothing was written of.
+    """
+    of_part = [key for key, part in parts.items() if written and part == parts[written[0]]]
+    known = set(written)
+    at = [number for number, key in enumerate(of_part) if key in known]
+    if not at:
+        return written
+    before = list(itertools.takewhile(missing.__contains__, reversed(of_part[: at[0]])))[:_BESIDE]
+    after = list(itertools.takewhile(missing.__contains__, of_part[at[-1] + 1 :]))[:_BESIDE]
+    inside = [key for key in of_part[at[0] : at[-1] + 1] if key in known or key in missing]
+    for first, last in itertools.product(range(len(before) + 1), range(len(after) + 1)):
+        keys = [*reversed(before[:first]), *inside, *after[:last]]
+        if batch_id(keys) == batch:
+            return keys
+    return written
+
+
+def _tables_of_fields(ledger: Ledger) -> Iterator[tuple[str, list[str]]]:
+    for file in storage.list_if_there(storage.join(ledger.output, FIELDS)):
+        with contextlib.suppress(OSError, ValueError, LookupError, pa.ArrowException):
+            table = pq.read_table(io.BytesIO(storage.read(file.path)), columns=[fields.NAME])
+            batch = file.path.rpartition("/")[-1].removesuffix(fields.EXTENSION)
+            yield batch, table.column(fields.NAME).to_pylist()
 
 
 def command_of(job: Mapping[str, Any]) -> str | None:

@@ -12,11 +12,12 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline import packages, runner
-from pipeline.ledger import LEDGER, STATUSES, Ledger
+from pipeline.ledger import LEDGER, STATUSES, Ledger, batch_of
 from pipeline.lock import LockedError
 from pipeline.options import Job
 from pipeline.packages import bag
 from transforms import storage
+from transforms.record import commits_of
 
 log = logging.getLogger("heliograph")
 
@@ -83,8 +84,8 @@ def is_complete(ledger: Ledger, job: Job, summary: dict[str, Any]) -> bool:
     plan = ledger.plan()
     if plan is None or not packages.are_made(job.packaging):
         return False
-    batches = {identity for spec in plan for identity in spec.commits()}
-    if ledger.has_committed(batches) != batches:
+    committed = {batch_of(path) for path in ledger.committed()}
+    if not committed.issuperset(identity for spec in plan for identity in commits_of(spec)):
         return False
     if summary["planned"] != sum(summary[status] for status in STATUSES):
         return False

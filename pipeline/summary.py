@@ -6,7 +6,6 @@ slice at a time. So nothing holds all rows, none is shuffled, and how they were 
 trace.
 """
 
-import gc
 import itertools
 import json
 import posixpath
@@ -14,7 +13,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -23,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.garbage import no_garbage
 from pipeline.groups import KINDS
 from pipeline.ledger import STATUSES, Ledger, Row
 from pipeline.sorting import ORDER, merged, regrouped, write_run
@@ -134,7 +133,7 @@ def summarise(output: str) -> dict[str, Any]:
 
 
 def shared_out(ledger: Ledger) -> list[list[str]]:
-    """Share the commit records out in groups of about as many bytes."""
+    """Share the commit records out in groups of about as many bytes: one group, if of none."""
     commits = sorted(ledger.commits(), key=lambda file: file.path)
     size = sum(file.size for file in commits)
     most = max(min(_USUAL, size // _FEWEST_GROUPS), _LEAST, size // _MOST_GROUPS)
@@ -143,7 +142,7 @@ def shared_out(ledger: Ledger) -> list[list[str]]:
     for file, start in zip(commits, starts, strict=False):
         name = posixpath.basename(file.path).removesuffix(".json")
         groups.setdefault(start // most, []).append(name)
-    return list(groups.values())
+    return list(groups.values()) or [[]]
 
 
 def fold(ledger: Ledger, batches: Sequence[str], folder: str, scratch: str) -> Part:
@@ -162,7 +161,7 @@ def fold(ledger: Ledger, batches: Sequence[str], folder: str, scratch: str) -> P
     part = Part()
     tables = []
     labels: dict[str, list[str | None]] = {kind: [] for kind in KINDS}
-    with _no_garbage():
+    with no_garbage():
         for rows in _chunks(_read(ledger, batches)):
             part.count(rows)
             tables.append(table_of(rows))
@@ -176,18 +175,6 @@ def fold(ledger: Ledger, batches: Sequence[str], folder: str, scratch: str) -> P
         write_run(table, run, scratch)
         part.runs.append(run)
     return part
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Let Python not look for cycles among rows: there are none, and it takes half of the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:
@@ -302,7 +289,8 @@ class Summarise(beam.PTransform):
             | "Share out" >> beam.FlatMap(lambda _: shared_out(ledger))
             | beam.Reshuffle()
             | "Fold" >> beam.Map(lambda batches: fold(ledger, batches, folder, ledger.scratch))
-            | "Merge" >> beam.CombineGlobally(MergeParts())
+            # There is a part at the least. A default would be one more shuffle of them.
+            | "Merge" >> beam.CombineGlobally(MergeParts()).without_defaults()
             # The files of sorted rows stay until the job has ended: this may be done twice.
             | "Write" >> beam.Map(write).with_output_types(int)
         )

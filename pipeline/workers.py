@@ -56,6 +56,7 @@ def watched(
         ledger: of the job.
     """
     watch = _Watch(folder, obituary, ledger)
+    _watched.add(folder)
     # Beam's threads that speak with a worker would print a traceback each of its death.
     before, threading.excepthook = threading.excepthook, watch.note
     watch.start()
@@ -66,12 +67,24 @@ def watched(
             watch.examine()
         raise
     finally:
+        _watched.discard(folder)
         watch.stop()
         end_workers(folder)
         for thread in threading.enumerate():
             if thread.name == _WAITING:
                 thread.join(_UNTIL_TOLD)
         threading.excepthook = before
+
+
+_watched: set[Path] = set()
+
+
+def end_all() -> None:
+    """Kill the workers of this process, for which its runner would wait until their batch is done,
+    or for ever.
+    """
+    for folder in tuple(_watched):
+        end_workers(folder)
 
 
 class _Watch:

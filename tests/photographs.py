@@ -82,6 +82,11 @@ def rewritten(decoded, result=None, name=None):
     return codec.encode(form, samples, decoded.alpha, name=name)
 
 
+def shifted(number, name, height=128, width=128):
+    """Bytes of one of many images that are alike and not the same."""
+    return saved(np.roll(small(height=height, width=width), number, axis=(0, 1)), name)
+
+
 def opened(data):
     return Image.open(io.BytesIO(data))
 

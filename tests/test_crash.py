@@ -3,7 +3,6 @@
 `make torture` kills 25 times over 300 images, `make test` a few times over fewer.
 """
 
-import io
 import os
 import random
 import signal
@@ -11,11 +10,10 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.photographs import small
+from tests.jobs import children
+from tests.photographs import shifted
 from tests.shards import tar, tfrecord
 from tests.test_resume import commits, files
 
@@ -27,33 +25,21 @@ SEED = int(os.environ.get("HELIOGRAPH_SEED", time.time_ns() % 10**6))
 JOB = ("--recipe", "snow:4+frost:3", "--seed", 7, "--batch_size", 3, "--workers", 2)
 
 
-def encoded(number, kind):
-    out = io.BytesIO()
-    pixels = np.roll(small(height=128, width=128), number, axis=(0, 1))
-    Image.fromarray(pixels).save(out, kind)
-    return out.getvalue()
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     """Images in files, in a tar and in a TFRecord."""
     folder = tmp_path_factory.mktemp("archive")
     third = IMAGES // 3
     for number in range(third):
-        (folder / f"{number:03}.jpg").write_bytes(encoded(number, "JPEG"))
-    tar(folder / "a.tar", {f"{n:03}.png": encoded(n, "PNG") for n in range(third)})
-    tfrecord(folder / "b.tfrecord", {f"{n:03}.png": encoded(n, "PNG") for n in range(third)})
+        (folder / f"{number:03}.jpg").write_bytes(shifted(number, "JPEG"))
+    tar(folder / "a.tar", {f"{n:03}.png": shifted(n, "PNG") for n in range(third)})
+    tfrecord(folder / "b.tfrecord", {f"{n:03}.png": shifted(n, "PNG") for n in range(third)})
     return folder
 
 
 def start(archive, out):
     command = [sys.executable, "-m", "heliograph", "degrade", archive, out, *JOB]
     return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
-
-
-def workers_of(job):
-    told = subprocess.run(["ps", "--ppid", str(job.pid), "-o", "pid="], capture_output=True)
-    return [int(pid) for pid in told.stdout.split()]
 
 
 def moment(rng, before, batches, left):
@@ -82,7 +68,7 @@ def killed(archive, out, when, rng):
     while job.poll() is None and len(committed(out)) < goal:
         time.sleep(0.002)
     time.sleep(wait)
-    workers = workers_of(job)
+    workers = children(job.pid)
     victim = rng.choice(["driver", "worker"]) if workers else "driver"
     if job.poll() is None:
         try:

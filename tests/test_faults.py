@@ -13,14 +13,12 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.job import JobCrashedError, JobError
 from tests import faulty_files
 from tests.jobs import run
-from tests.photographs import small
+from tests.photographs import shifted
 from tests.shards import tar
 from tests.test_resume import commits, files, statuses
 from transforms import storage
@@ -33,19 +31,13 @@ TORTURE = "HELIOGRAPH_FAULT_ROUNDS" in os.environ
 JOB = ("--recipe", "gaussian_noise:sigma=20+mask", "--seed", 3, "--batch_size", 3)
 
 
-def encoded(number, kind):
-    out = io.BytesIO()
-    Image.fromarray(np.roll(small(height=40, width=32), number, axis=(0, 1))).save(out, kind)
-    return out.getvalue()
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     """Images in files and in a tar, and one that is broken, which is its own fault."""
     folder = tmp_path_factory.mktemp("masters")
     for number in range(IMAGES // 2):
-        (folder / f"{number:03}.jpg").write_bytes(encoded(number, "JPEG"))
-    tar(folder / "a.tar", {f"{n:03}.png": encoded(n, "PNG") for n in range(IMAGES // 2)})
+        (folder / f"{number:03}.jpg").write_bytes(shifted(number, "JPEG", 40, 32))
+    tar(folder / "a.tar", {f"{n:03}.png": shifted(n, "PNG", 40, 32) for n in range(IMAGES // 2)})
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n is all there is")
     return folder
 
@@ -228,7 +220,7 @@ def test_a_name_that_the_disk_cannot_hold_is_the_images_own_fault(archive, tmp_p
     masters = tmp_path / "masters"
     masters.mkdir()
     for name in ("short.png", "x" * 249 + ".png"):
-        (masters / name).write_bytes(encoded(1, "PNG"))
+        (masters / name).write_bytes(shifted(1, "PNG", 40, 32))
     out = tmp_path / "out"
     run("degrade", masters, out, *JOB, "--image_format", "webp", code=3)
     assert statuses(out) == {"short.png": "restored", "x" * 249 + ".png": "failed"}
@@ -237,7 +229,7 @@ def test_a_name_that_the_disk_cannot_hold_is_the_images_own_fault(archive, tmp_p
 def test_a_pipe_among_the_masters_is_never_opened(tmp_path):
     masters = tmp_path / "masters"
     masters.mkdir()
-    (masters / "a.png").write_bytes(encoded(1, "PNG"))
+    (masters / "a.png").write_bytes(shifted(1, "PNG", 40, 32))
     for name in ("pipe.png", "pipe.tar"):
         os.mkfifo(masters / name)  # to read it would wait for ever
     out = tmp_path / "out"

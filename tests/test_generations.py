@@ -169,3 +169,24 @@ def test_of_an_output_as_an_archive_its_own_results_are_read(archive, out, tmp_p
     of_noise, _ = find_sources([str(noise)])
     assert {Path(source.path).parent for source in of_noise} == {noise / "images"}
     assert [source.key for source in of_noise] == [source.key for source in sources]
+
+
+@pytest.mark.parametrize("of_a_generation", [False, True])
+def test_a_job_whose_job_json_is_lost_goes_on_and_another_is_refused(
+    archive, out, caplog, of_a_generation
+):
+    if of_a_generation:
+        run("degrade", archive, out, "--recipe", "jpeg:3", code=0)
+    folder = Path(run("degrade", archive, out, *GRAY, code=0).output)
+    committed = written(folder / "ledger/batches")
+    (folder / "ledger/job.json").unlink()
+    (archive / "new.png").write_bytes(png(small("chelsea", 32, 24)))
+    caplog.clear()
+    assert run("degrade", archive, out, *GRAY, code=0).summary["planned"] == 4
+    assert f"{folder} has lost its ledger/job.json" in caplog.text
+    assert committed.items() < written(folder / "ledger/batches").items()
+    assert verify_all(str(folder), deep=True)["sound"]
+    (folder / "ledger/job.json").unlink()
+    if not of_a_generation:
+        with pytest.raises(JobError, match=r"ledger/job.json is lost: heliograph repair"):
+            run("degrade", archive, out, *NOISE)

@@ -34,7 +34,7 @@ from transforms.record import Record
 from transforms.shards import USUAL_COLUMNS, OpenShard
 
 ROUNDS = int(os.environ.get("HELIOGRAPH_REPAIRS", "4"))
-# `make torture` draws one: with 838890 batches are cut anew where plan and commit record are lost.
+# `make torture` draws one.
 SEED = int(os.environ.get("HELIOGRAPH_SEED", "5"))
 
 # With masks, pages, captions, and shards of three images.
@@ -228,6 +228,18 @@ def test_whatever_was_done_to_files_is_mended(made, tmp_path, damages):
     assert_whole(out, made["folder"])
 
 
+@pytest.mark.parametrize("container", ["folder", "webdataset"])
+def test_batches_are_cut_as_before_without_plan_and_commit_records(made, tmp_path, container):
+    """Tables tell, and of what failed, of which nothing was written, the ids of batches."""
+    out = shutil.copytree(made[container], tmp_path / "out")
+    DAMAGES["no plan"](out)
+    DAMAGES["all commit records gone"](out)
+    mended(made["archive"], out, container)
+    assert_whole(out, made[container])
+    if container == "webdataset":  # of files, only those with a table are cut as they were
+        assert [one.name for one in records(out)] == [one.name for one in records(made[container])]
+
+
 def test_a_sound_output_is_not_touched(made, tmp_path):
     for container in ("folder", "parquet"):
         out = shutil.copytree(made[container], tmp_path / container)
@@ -237,8 +249,11 @@ def test_a_sound_output_is_not_touched(made, tmp_path):
         assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path != out} == before
 
 
-# What may be done together, whatever else is.
-RANDOM = sorted(DAMAGES.keys() - {"job.json and summary gone", "a page's file gone"})
+# What may be done together, whatever else is: without commit records, a job.json that is sound and
+# of another job is what the output is of.
+RANDOM = sorted(
+    DAMAGES.keys() - {"job.json and summary gone", "a page's file gone", "job.json of another job"}
+)
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
@@ -251,7 +266,7 @@ def test_random_damage_is_mended(made, tmp_path, number):
         try:
             DAMAGES[name](out)
             done.append(name)
-        except (IndexError, FileNotFoundError):
+        except (IndexError, FileNotFoundError, LedgerError):
             pass  # there is nothing left to damage that way
     for path in rng.sample(below(out, "images", "shards", "masks", "ledger/batches"), 2):
         rng.choice((Path.unlink, cut, lambda path: flip(path, rng.random())))(path)

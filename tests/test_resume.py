@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,7 +18,7 @@ from PIL import Image
 
 from pipeline.job import ExitCode, JobError
 from pipeline.ledger import Ledger
-from tests.jobs import run
+from tests.jobs import children, run
 from tests.photographs import small
 from tests.shards import tar
 
@@ -244,18 +246,27 @@ def test_what_a_crash_leaves_is_gone_on_with(archive, out, tmp_path, container, 
     assert left == right
 
 
-def test_ctrl_c_ends_a_job_between_two_batches(archive, tmp_path, out):
+SLOW = ("--recipe", "snow:5+frost:5+fog:5", "--batch_size", "1")
+
+
+def begun(archive, out, *options, **more):
+    """Start a job of 173 images, and wait until it has committed three."""
     for number in range(100, 260):
         (archive / f"{number}.png").write_bytes(png(small(height=96, width=96)))
-    command = [sys.executable, "-m", "heliograph", "degrade", str(archive), str(out)]
-    command += ["--recipe", "snow:5+frost:5+fog:5", "--batch_size", "1", "--workers", "1"]
-    command += ["--max_failed", "0", "--metrics_file", str(tmp_path / "job.prom")]
-    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    command = [sys.executable, "-m", "heliograph", "degrade", archive, out, *SLOW, *options]
+    words = [*map(str, command), "--workers", "1"]
+    job = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True, **more)
     folder = out / "ledger/batches"
     deadline = time.monotonic() + 120
     while not folder.is_dir() or len(os.listdir(folder)) < 3:
         assert time.monotonic() < deadline and job.poll() is None
         time.sleep(0.05)
+    return job
+
+
+def test_ctrl_c_ends_a_job_between_two_batches(archive, tmp_path, out):
+    job = begun(archive, out, "--max_failed", "0", "--metrics_file", tmp_path / "job.prom")
+    folder = out / "ledger/batches"
     os.killpg(job.pid, signal.SIGINT)
     said = job.communicate(timeout=120)[1]
     assert job.returncode == ExitCode.INTERRUPTED, said
@@ -269,7 +280,27 @@ def test_ctrl_c_ends_a_job_between_two_batches(archive, tmp_path, out):
     assert f'heliograph_last_run_exit_code{{output="{out}"}} 130.0\n' in told
     assert f'heliograph_last_completion_timestamp_seconds{{output="{out}"}} 0.0\n' in told
     before = commits(out)
-    ended = run("degrade", archive, out, *command[6:10], code=ExitCode.INCOMPLETE)
+    ended = run("degrade", archive, out, *SLOW, code=ExitCode.INCOMPLETE)
     assert ended.summary["planned"] == 173
     assert before.items() <= commits(out).items()
     assert not (out / ".tmp").exists()
+
+
+def test_a_second_ctrl_c_ends_a_job_at_once(archive, out):
+    # As a shell does with what it runs in the background.
+    ignoring = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    job = begun(archive, out, preexec_fn=ignoring)
+    workers = children(job.pid)
+    for worker in workers:  # or the batch under way might be done between the two
+        os.kill(worker, signal.SIGSTOP)
+    job.send_signal(signal.SIGINT)
+    while "stopping once the batches under way are done" not in job.stderr.readline():
+        assert job.poll() is None
+    job.send_signal(signal.SIGINT)
+    job.communicate(timeout=60)
+    assert job.returncode == ExitCode.INTERRUPTED
+    assert workers and not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert not (out / "summary.json").exists()
+    before = commits(out)
+    run("degrade", archive, out, *SLOW, code=ExitCode.INCOMPLETE)
+    assert before.items() <= commits(out).items()

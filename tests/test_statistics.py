@@ -213,3 +213,30 @@ def test_a_million_values_take_less_than_10_mb(million):
     tracemalloc.stop()
     assert peak < 10e6
     assert len(pickle.dumps(found)) < 17 * SAMPLE  # what is sent from worker to worker
+
+
+def test_groups_add_little_to_what_is_sent_from_worker_to_worker(million):
+    count, metrics, kinds = 2000, 20, 5
+    rng = np.random.default_rng(7)
+    found = Statistics()
+    found.add(
+        million[:count],
+        {f"metric {number}": rng.normal(30, 4, count) for number in range(metrics)},
+        {
+            f"kind {kind}": [str(number % (kind + 1)) for number in range(count)]
+            for kind in range(kinds)
+        },
+    )
+    sent = pickle.dumps(found)
+    assert pickle.loads(sent) == found
+    groups = sum(range(1, kinds + 1))
+    sums = 550 * metrics * (1 + groups)  # whole numbers of 1126 and 2252 bits, and more
+    assert len(sent) < count * (8 * (metrics + 1) + 2 * kinds) + sums
+
+
+def test_values_of_a_group_that_are_no_longer_among_all_are_sent(million):
+    count = 2 * SAMPLE
+    found = Statistics()
+    scores = {"psnr": np.random.default_rng(8).normal(30, 4, count)}
+    found.add(million[:count], scores, {"folder": [str(number % 100) for number in range(count)]})
+    assert pickle.loads(pickle.dumps(found)) == found

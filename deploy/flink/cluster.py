@@ -1,4 +1,5 @@
-"""A real, small Flink cluster on this machine: a JobManager and TaskManagers, on loopback alone.
+"""A real, small Flink cluster on this machine, on loopback alone: a JobManager, TaskManagers, and a
+pool of Beam workers.
 
     python deploy/flink/cluster.py fetch       # Flink and Beam's job server, once
     python deploy/flink/cluster.py start       # and tell how to use it
@@ -25,6 +26,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -65,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8081, help="of REST (%(default)s)")
     parser.add_argument("--rpc_port", type=int, default=6123, help="of RPC (%(default)s)")
     parser.add_argument("--blob_port", type=int, default=6124, help="of jars (%(default)s)")
+    parser.add_argument("--pool_port", type=int, default=50000, help="of workers (%(default)s)")
     parser.add_argument("--taskmanagers", type=int, default=2, metavar="N", help="(%(default)s)")
     parser.add_argument("--slots", type=int, default=1, metavar="N", help="each (%(default)s)")
     args = parser.parse_args(argv)
@@ -134,7 +137,13 @@ def _fetch_job_server(jars: Path) -> None:
         copied.rename(jars / "job-server.jar")
         return
     except ClusterError as error:
-        print(f"cluster.py: {error}\ncluster.py: making it of Beam's modules", file=sys.stderr)
+        if "not found" not in str(error) and "Could not find" not in str(error):
+            raise
+        print(
+            f"cluster.py: Maven has no {artifact} {apache_beam.__version__}: making one of Beam's "
+            f"modules {MODULES}",
+            file=sys.stderr,
+        )
     pom = Path(__file__).parent / "job-server" / "pom.xml"
     made = jars / "made"
     _run(
@@ -161,7 +170,7 @@ def start(args: argparse.Namespace) -> None:
         raise ClusterError(f"a cluster runs in {args.folder}: stop it first")
     if not (args.folder / "jars" / "job-server.jar").exists():
         fetch(args)
-    for port in (args.port, args.rpc_port, args.blob_port):
+    for port in (args.port, args.rpc_port, args.blob_port, args.pool_port):
         if _is_taken(port):
             raise ClusterError(f"port {port} is taken: choose another (see --help)")
     (args.folder / "log").mkdir(exist_ok=True)
@@ -186,12 +195,14 @@ def start(args: argparse.Namespace) -> None:
         f"{overview['slots-total']} slots. To run a job on it:\n"
         f"heliograph restore ARCHIVE OUTPUT --runner FlinkRunner --flink_master "
         f"localhost:{args.port} --flink_version {FLINK.rpartition('.')[0]} "
-        f"--flink_job_server_jar {args.folder / 'jars' / 'job-server.jar'}"
+        f"--flink_job_server_jar {args.folder / 'jars' / 'job-server.jar'}\n"
+        "Each TaskManager starts workers of its own. To take those of the pool instead, add:\n"
+        f"--environment_type EXTERNAL --environment_config {HOST}:{args.pool_port}"
     )
 
 
 def _said(args: argparse.Namespace) -> list[str]:
-    numbers = ("port", "rpc_port", "blob_port", "taskmanagers", "slots")
+    numbers = ("port", "rpc_port", "blob_port", "pool_port", "taskmanagers", "slots")
     pairs = [word for name in numbers for word in (f"--{name}", str(getattr(args, name)))]
     return ["supervise", "--folder", str(args.folder), *pairs]
 
@@ -234,18 +245,19 @@ def supervise(args: argparse.Namespace) -> None:
     signal.signal(signal.SIGINT, end)
     shutil.rmtree(args.folder / "tmp", ignore_errors=True)
     (args.folder / "tmp").mkdir()
-    running = {"jobmanager": _start_java(args, "jobmanager")}
+    running = {"jobmanager": _start_java(args, "jobmanager"), "pool": _start_pool(args, "pool")}
     managers = [f"taskmanager-{number}" for number in range(1, args.taskmanagers + 1)]
+    starters = dict.fromkeys(("jobmanager", *managers), _start_java) | {"pool": _start_pool}
     while not ended:
         time.sleep(0.5)
         for name, process in running.items():
             code = process.poll()
             # A JobManager that was killed has lost its jobs, and somebody should know. One that
             # gives up has not started: Flink lets it take 10 seconds to, however busy a machine is.
-            if code is not None and (name in managers or code > 0):
+            if code is not None and (name != "jobmanager" or code > 0):
                 print(f"{name} ended with {code}: starting it again", flush=True)
-                running[name] = _start_java(args, name)
-        if len(running) == 1 and "error" not in _overview(args.port):
+                running[name] = starters[name](args, name)
+        if managers[0] not in running and "error" not in _overview(args.port):
             running |= {name: _start_java(args, name) for name in managers}
     for process in reversed(running.values()):
         process.terminate()
@@ -295,6 +307,43 @@ def _start_java(args: argparse.Namespace, name: str) -> subprocess.Popen:
         )
     (args.folder / f"{name}.pid").write_text(str(process.pid))
     return process
+
+
+def _start_pool(args: argparse.Namespace, name: str) -> subprocess.Popen:
+    with (args.folder / "log" / f"{name}.out").open("ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, __file__, "pool", "--pool_port", str(args.pool_port)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            preexec_fn=_die_with_parent,
+        )
+    (args.folder / f"{name}.pid").write_text(str(process.pid))
+    return process
+
+
+def pool(args: argparse.Namespace) -> None:
+    """Start workers as they are asked for, until a signal ends this process.
+
+    Beam's own program for it (apache_beam.runners.worker.worker_pool_main) listens to the whole
+    network, and starts what anybody there asks for.
+    """
+    import grpc
+    from apache_beam.portability.api import beam_fn_api_pb2_grpc
+    from apache_beam.runners.worker import worker_pool_main
+
+    # The script's first line asks for python3, which is to be this one.
+    folder = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join((folder, os.environ.get("PATH", os.defpath)))
+    worker = Path(__file__).parents[2] / "pipeline" / "cluster_worker.py"
+    servicer = worker_pool_main.BeamFnExternalWorkerPoolServicer(
+        use_process=True, container_executable=str(worker)
+    )
+    server = grpc.server(ThreadPoolExecutor(4))
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(servicer, server)
+    server.add_insecure_port(f"{HOST}:{args.pool_port}")
+    server.start()
+    server.wait_for_termination()
 
 
 def _common(args: argparse.Namespace) -> dict[str, object]:
@@ -383,6 +432,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "status": status,
     "stop": stop,
     "supervise": supervise,
+    "pool": pool,
 }
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ class Cluster:
 
     def __init__(self):
         self.folder = Path(FOLDER).resolve()
-        self.ports = {name: free_port() for name in ("port", "rpc_port", "blob_port")}
-        self.options = (
+        self.ports = {name: free_port() for name in ("port", "rpc_port", "blob_port", "pool_port")}
+        self.embedded = (
             *("--runner", "FlinkRunner"),
-            *("--flink_master", f"localhost:{self.ports['port']}"),
             *("--flink_job_server_jar", str(self.folder / "jars" / "job-server.jar")),
         )
+        self.options = (*self.embedded, "--flink_master", f"localhost:{self.ports['port']}")
 
     @property
     def address(self):

@@ -1,7 +1,5 @@
 """Whole jobs on a real cluster: the bytes of the local runner, whatever is killed meanwhile."""
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -11,11 +9,10 @@ import sys
 import time
 import urllib.request
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.photographs import small
+from tests.jobs import children, held
+from tests.photographs import shifted
 from tests.shards import tar, tfrecord
 from tests.test_resume import commits, files
 
@@ -23,23 +20,16 @@ IMAGES = int(os.environ.get("HELIOGRAPH_FLINK_IMAGES", "300"))
 JOB = ("--recipe", "snow:4+frost:3", "--seed", 7, "--batch_size", 10)
 
 
-def encoded(number, kind):
-    out = io.BytesIO()
-    pixels = np.roll(small(height=128, width=128), number, axis=(0, 1))
-    Image.fromarray(pixels).save(out, kind)
-    return out.getvalue()
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     """Images in files, in a tar and in a TFRecord; of each, one is broken."""
     folder = tmp_path_factory.mktemp("archive")
     third = IMAGES // 3
-    broken = encoded(0, "PNG")[:200]
+    broken = shifted(0, "PNG")[:200]
     for number in range(third):
-        whole = encoded(number, "JPEG") if number else b"no JPEG"
+        whole = shifted(number, "JPEG") if number else b"no JPEG"
         (folder / f"{number:03}.jpg").write_bytes(whole)
-    images = {f"{n:03}.png": encoded(n, "PNG") if n else broken for n in range(third)}
+    images = {f"{n:03}.png": shifted(n, "PNG") if n else broken for n in range(third)}
     tar(folder / "a.tar", images)
     tfrecord(folder / "b.tfrecord", images)
     return folder
@@ -60,9 +50,9 @@ def start(archive, out, *options, stdout=None):
     return subprocess.Popen([*map(str, command)], stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
-def started(archive, out, cluster, commit_records=2):
+def started(archive, out, cluster, *options, commit_records=2):
     """Start a job on the cluster, and wait until it has committed something."""
-    job = start(archive, out, *cluster.options)
+    job = start(archive, out, *cluster.options, *options)
     folder = out / "ledger" / "batches"
     ends = time.monotonic() + 600
     while not folder.is_dir() or len(os.listdir(folder)) < commit_records:
@@ -80,9 +70,13 @@ def ended(job, code, within=1500):
 
 def workers(cluster):
     """Give the process numbers of the workers of both TaskManagers."""
-    managers = ",".join(str(cluster.pid(f"taskmanager-{number}")) for number in (1, 2))
-    told = subprocess.run(["ps", "--ppid", managers, "-o", "pid="], capture_output=True)
-    return [int(pid) for pid in told.stdout.split()]
+    return children(*(cluster.pid(f"taskmanager-{number}") for number in (1, 2)))
+
+
+def heard(job, words):
+    """Wait until a job has said something."""
+    while words not in job.stderr.readline():
+        assert job.poll() is None
 
 
 def get(cluster, path):
@@ -126,6 +120,24 @@ def test_the_same_bytes_and_no_pixels_shuffled(archive, whole, cluster, tmp_path
     assert 0 < shuffled < 2000 * IMAGES
 
 
+def test_workers_of_a_pool(archive, whole, cluster, tmp_path):
+    """As in a pod, where they are beside each TaskManager in a container of their own."""
+    out = tmp_path / "out"
+    pool = f"127.0.0.1:{cluster.ports['pool_port']}"
+    job = started(
+        archive, out, cluster, "--environment_type", "EXTERNAL", "--environment_config", pool
+    )
+    assert len(children(cluster.pid("pool"))) == 2
+    ended(job, 3)
+    same(out, whole)
+
+
+def test_the_flink_inside_the_job_server(archive, whole, cluster, tmp_path):
+    out = tmp_path / "out"
+    ended(start(archive, out, *cluster.embedded), 3)
+    same(out, whole)
+
+
 def test_a_taskmanager_killed_in_the_middle(archive, whole, cluster, tmp_path):
     out = tmp_path / "out"
     job = started(archive, out, cluster)
@@ -154,15 +166,10 @@ def test_a_driver_killed_in_the_middle(archive, whole, cluster, tmp_path):
     first = jobs(cluster, out)
     job.kill()
     job.communicate()
-    held = workers(cluster)
-    for worker in held:  # or it might be done before the next driver is up
-        os.kill(worker, signal.SIGSTOP)
-    again = start(archive, out, *cluster.options)
-    while "is taken over" not in again.stderr.readline():
-        assert again.poll() is None
-    for worker in held:
-        os.kill(worker, signal.SIGCONT)
-    assert "cancelled the run of this job" in ended(again, 3)
+    with held(workers(cluster)):  # or they might be done before the next driver is up
+        again = start(archive, out, *cluster.options)
+        heard(again, "is taken over")
+    assert "cancelled the earlier run of this job" in ended(again, 3)
     same(out, whole)
     (number,) = first
     assert get(cluster, f"/jobs/{number}")["state"] == "CANCELED"
@@ -172,17 +179,17 @@ def test_left_to_the_cluster_and_collected(archive, whole, cluster, tmp_path):
     out = tmp_path / "out"
     submitted, said = submit(archive, out, cluster)
     assert list(jobs(cluster, out)) == [submitted]
-    held = committing(out, cluster)
-    refused = start(archive, out, *cluster.options, "--no_wait")
-    assert f"the run {submitted} at {cluster.address}, which is RUNNING" in ended(refused, 75)
-    report = subprocess.run(
-        [sys.executable, "-m", "heliograph", "report", out], capture_output=True, text=True
-    )
-    assert report.returncode == 75, report.stderr
-    assert jobs(cluster, out) == {submitted: "RUNNING"}, "it was cancelled"
-    kept = commits(out)
-    os.kill(cluster.pid("taskmanager-1"), signal.SIGKILL)  # with nobody there who waits
-    resume(held)
+    await_commits(out)
+    with held(workers(cluster)):
+        refused = start(archive, out, *cluster.options, "--no_wait")
+        assert f"the run {submitted} at {cluster.address}, which is RUNNING" in ended(refused, 75)
+        report = subprocess.run(
+            [sys.executable, "-m", "heliograph", "report", out], capture_output=True, text=True
+        )
+        assert report.returncode == 75, report.stderr
+        assert jobs(cluster, out) == {submitted: "RUNNING"}, "it was cancelled"
+        kept = commits(out)
+        os.kill(cluster.pid("taskmanager-1"), signal.SIGKILL)  # with nobody there who waits
     assert finished(cluster, out) == {submitted: "FINISHED"}
     made = commits(out)
     assert kept.items() <= made.items()
@@ -199,11 +206,11 @@ def test_left_to_the_cluster_and_collected(archive, whole, cluster, tmp_path):
 def test_left_to_the_cluster_and_ended_there(archive, whole, cluster, tmp_path):
     out = tmp_path / "out"
     first, _ = submit(archive, out, cluster)
-    held = committing(out, cluster)
-    kept = commits(out)
-    request = urllib.request.Request(f"{cluster.address}/jobs/{first}?mode=cancel", method="PATCH")
-    with urllib.request.urlopen(request):
-        resume(held)
+    await_commits(out)
+    with held(workers(cluster)):
+        kept = commits(out)
+        url = f"{cluster.address}/jobs/{first}?mode=cancel"
+        urllib.request.urlopen(urllib.request.Request(url, method="PATCH")).close()
     assert finished(cluster, out) == {first: "CANCELED"}
     second, said = submit(archive, out, cluster)
     assert f"the run {first} at {cluster.address} has ended: CANCELED" in said
@@ -222,23 +229,13 @@ def submit(archive, out, cluster):
     return printed.strip(), said
 
 
-def committing(out, cluster):
-    """Wait until something is committed, and hold the workers up; give their numbers."""
+def await_commits(out):
+    """Wait until something is committed by a job that nobody else waits for."""
     ends = time.monotonic() + 600
     folder = out / "ledger" / "batches"
     while not folder.is_dir() or len(os.listdir(folder)) < 2:
         assert time.monotonic() < ends, "nothing is committed"
         time.sleep(0.05)
-    held = workers(cluster)
-    for worker in held:
-        os.kill(worker, signal.SIGSTOP)
-    return held
-
-
-def resume(held):
-    for worker in held:
-        with contextlib.suppress(ProcessLookupError):  # it went with its TaskManager
-            os.kill(worker, signal.SIGCONT)
 
 
 def finished(cluster, out):
@@ -268,10 +265,11 @@ def test_interrupted_once_it_finishes_what_is_under_way(archive, whole, cluster,
 def test_interrupted_twice_it_ends_at_once(archive, whole, cluster, tmp_path):
     out = tmp_path / "out"
     job = started(archive, out, cluster)
-    job.send_signal(signal.SIGINT)
-    while "stopping" not in job.stderr.readline():
-        pass
-    job.send_signal(signal.SIGINT)
+    with held(workers(cluster)):  # or what is under way might be done between the two
+        job.send_signal(signal.SIGINT)
+        heard(job, "stopping")
+        job.send_signal(signal.SIGINT)
+        heard(job, "cancelling the job on Flink")
     ended(job, 130, within=90)
     assert list(jobs(cluster, out).values()) == ["CANCELED"]
     ended(start(archive, out, *cluster.options), 3)
