@@ -1,5 +1,6 @@
 """Whole jobs on a real cluster: the bytes of the local runner, whatever is killed meanwhile."""
 
+import contextlib
 import json
 import os
 import re
@@ -187,9 +188,12 @@ def test_left_to_the_cluster_and_collected(archive, whole, cluster, tmp_path):
     )
     assert report.returncode == 75, report.stderr
     assert jobs(cluster, out) == {submitted: "RUNNING"}, "it was cancelled"
+    kept = commits(out)
+    os.kill(cluster.pid("taskmanager-1"), signal.SIGKILL)  # with nobody there who waits
     resume(held)
     assert finished(cluster, out) == {submitted: "FINISHED"}
     made = commits(out)
+    assert kept.items() <= made.items()
     gate = ("--max_failed", 1, "--metrics_file", tmp_path / "job.prom")
     said = ended(start(archive, out, *cluster.options, "--no_wait", *gate), 4)
     assert "--max_failed 1: not passed" in said
@@ -241,7 +245,8 @@ def committing(out, cluster):
 
 def resume(held):
     for worker in held:
-        os.kill(worker, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # it went with its TaskManager
+            os.kill(worker, signal.SIGCONT)
 
 
 def finished(cluster, out):
