@@ -75,8 +75,9 @@ format: setup ## bring the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## make docs/degradations.md and its pictures
+docs: setup ## make docs/degradations.md and its pictures, and the parameters of deploy/dataflow
 	$(BIN)/python scripts/degradation_gallery.py
+	$(BIN)/python deploy/dataflow/template.py metadata > deploy/dataflow/metadata.json
 
 bench: setup ## time degradations, metrics, summaries, reports, the pipeline and shards against plain loops: make bench PHOTOS=folder
 	$(BIN)/python benchmarks/degradations.py

@@ -163,7 +163,7 @@ def one_more(command: str, archive: str, output: str) -> dict:
         with Path(archive).open("a") as file:
             file.write("new.jpg,one more\n")
     _, todo, _ = _prepared(command, archive, output)
-    assert (len(todo.left.sources), todo.specs.batches) == (1, 1), "one image is left"
+    assert (len(todo.left.sources), len(todo.specs)) == (1, 1), "one image is left"
     return {}
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import logging
 import re
-import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -38,7 +38,8 @@ log = logging.getLogger("heliograph")
 MACHINE, DISK_GB, MOST_MACHINES = "n2-standard-4", 50, 10
 
 _ANSWERS_WITHIN = 30.0  # seconds, of one call of Dataflow's interface
-_LOOK_EVERY = 0.2
+_ASK_EVERY = 5.0  # while somebody waits
+_SILENCE = 600.0  # for which it may not be heard of before its job is given up
 _ENDED = {"DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED"}
 # Where the launcher of a Flex Template is to put down its job, and what Dataflow calls that.
 _LAUNCH = re.compile(r"/template_launches/([^/]+)/")
@@ -242,37 +243,48 @@ def wait(result: PipelineResult, output: str, options: PipelineOptions) -> None:
         "https://console.cloud.google.com/dataflow/jobs/%s/%s?project=%s",
         *(cloud.region, result.job_id(), cloud.project),
     )
-    failed: list[BaseException] = []
-    states: list[str] = []
-
-    def follow() -> None:
-        try:
-            DataflowRunner.poll_for_job_completion(result._runner, result, None)
-            states.append(result.state)
-        except BaseException as error:  # raised again where somebody waits for it
-            failed.append(error)
-
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
+    jobs, identity = Jobs(ledger.remote() or {}), result.job_id()
     try:
-        while follower.is_alive():
-            follower.join(_LOOK_EVERY)
+        state = _await_end(jobs, identity)
     except KeyboardInterrupt:
         log.warning("cancelling the job on Dataflow")
         end_earlier(ledger)
         raise
-    if failed:
+    if state != PipelineState.DONE:
+        why = _last_line(_last_error(jobs, identity))
         raise JobCrashedError(
-            f"Dataflow does not say how job {result.job_id()} is ({one_line(failed[0])}); the "
-            "same command ends it there and goes on"
-        ) from failed[0]
-    if states != [PipelineState.DONE]:
-        why = _last_line(result._runner.last_error_msg)
-        raise JobCrashedError(
-            f"the job stopped before its end: {states[0]} on Dataflow{why}\n"
+            f"the job stopped before its end: {state} on Dataflow{why}\n"
             "run the same command again to redo it"
         )
     ledger.forget_remote()
+
+
+def _await_end(jobs: "Jobs", identity: str) -> str:
+    """Give the state that a job ends in.
+
+    Not by Beam's own waiting, which goes on in a thread when nobody waits any more.
+    """
+    heard = time.monotonic()
+    while True:
+        try:
+            state = jobs.state(identity)
+            heard = time.monotonic()
+            if not _goes_on(state):
+                return state or "forgotten"
+        except OSError as error:
+            if time.monotonic() - heard > _SILENCE:
+                raise JobCrashedError(
+                    f"Dataflow does not say how job {identity} is ({error}); once it does, the "
+                    "same command ends it there and goes on"
+                ) from error
+        time.sleep(_ASK_EVERY)
+
+
+def _last_error(jobs: "Jobs", identity: str) -> str | None:
+    try:
+        return jobs.last_error(identity)
+    except (OSError, LookupError) as error:
+        return f"it does not say why ({error})"
 
 
 def _last_line(said: str | None) -> str:
@@ -362,7 +374,9 @@ class Jobs:
             **self._place(), job_id=identity, minimum_importance=errors
         )
         said = [one.message_text for one in self._asked(self._messages.list_job_messages, request)]
-        return said[-1] if said else None
+        # After what went wrong comes how often it did.
+        traces = [text for text in said if "Traceback" in text]
+        return (traces or said or [None])[-1]
 
     def _place(self) -> dict[str, str]:
         return {"project_id": self._where["project"], "location": self._where["region"]}

@@ -34,6 +34,7 @@ class Service:
         carry_out: what is done with a job that is submitted, before the answer.
         words: what jobs say of what went wrong.
         refuses: whether nobody has the right to submit any.
+        silent: how many questions it does not answer.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class Service:
         self.carry_out: Callable[[dataflow.Job], None] = lambda job: None
         self.words: list[str] = []
         self.refuses = False
+        self.silent = 0
         self._ids = (f"2026-11-22_00_00_{count:02}-123456789" for count in itertools.count())
 
     def create(self, text: str) -> dataflow.Job:
@@ -86,7 +88,11 @@ def dataflow_server() -> Iterator[Service]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.give(service.find(urlsplit(self.path).path))
+            if service.silent:
+                service.silent -= 1
+                self.send(503, b"{}")
+            else:
+                self.give(service.find(urlsplit(self.path).path))
 
         def do_POST(self) -> None:
             assert urlsplit(self.path).path == JOBS

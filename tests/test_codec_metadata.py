@@ -140,7 +140,10 @@ def test_a_gray_profile_stays_with_16_bits():
     assert np.array_equal(np.asarray(derivative), deep)
 
 
-@pytest.mark.parametrize("icc", [b"no profile", photographs.srgb_profile()[:100]])
+# With ids: a profile is stamped with the time, and all processes are to know a test by one name.
+@pytest.mark.parametrize(
+    "icc", [b"no profile", photographs.srgb_profile()[:100]], ids=["none", "cut"]
+)
 def test_a_broken_profile_is_left_out_and_said(icc):
     decoded = decode(saved(small(), "PNG", icc_profile=icc))
     assert decoded.form.icc is None

@@ -233,15 +233,21 @@ def test_a_dataflow_that_does_not_answer_is_said(service, line, caplog):
     assert "a run of this job was at there, which does not answer" in caplog.text
 
 
-def test_a_dataflow_that_falls_silent_ends_the_wait(service, line, caplog, monkeypatch):
-    def silent(*_):
-        raise ConnectionError("nobody there")
+def test_a_dataflow_that_falls_silent_is_waited_for(service, line, monkeypatch):
+    monkeypatch.setattr(dataflow, "_ASK_EVERY", 0.01)
+    service.silent = 3
+    assert cli.main(["convert", f"{BUCKET}/masters", f"{BUCKET}/out", *line]) == job.ExitCode.OK
+    assert service.silent == 0
 
+
+def test_a_dataflow_that_stays_silent_ends_the_wait(service, line, caplog, monkeypatch):
+    monkeypatch.setattr(dataflow, "_ASK_EVERY", 0.01)
+    monkeypatch.setattr(dataflow, "_SILENCE", 0.05)
     service.carry_out = lambda sent: None
-    monkeypatch.setattr(dataflow.DataflowRunner, "poll_for_job_completion", silent)
+    service.silent = sys.maxsize
     said = ["convert", f"{BUCKET}/masters", f"{BUCKET}/out", *line]
     assert cli.main(said) == job.ExitCode.CRASHED
-    assert "does not say how job 2026-11-22_00_00_00-123456789 is (nobody there)" in caplog.text
+    assert "does not say how job 2026-11-22_00_00_00-123456789 is (503" in caplog.text
 
 
 def pool_of(service, line, *said):

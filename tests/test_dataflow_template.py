@@ -51,7 +51,7 @@ def test_the_metadata_is_made_of_the_table_of_options(template):
     kept = (DEPLOY / "metadata.json").read_text()
     made = [sys.executable, str(DEPLOY / "template.py"), "metadata"]
     done = subprocess.run(made, capture_output=True, text=True, check=True)
-    assert kept == done.stdout, "run deploy/dataflow/template.py metadata"
+    assert kept == done.stdout, "run make docs"
 
 
 def test_every_option_is_a_parameter_or_left_out_for_a_reason(template, parameters):

@@ -189,7 +189,7 @@ def _form(one: Option) -> Mapping[str, Any]:
     choices = _CHOICES.get(one.name) or one.settings.get("choices")
     if choices:
         return _choices(choices)
-    regex = _FORMS[one.name]
+    regex = _FORMS[one.name]  # where this fails, say what the values of a new option look like
     kind = {"paramType": "NUMBER"} if regex in _NUMBERS else {}
     return {**kind, "regexes": [f"^{regex}$"]}
 
