@@ -200,14 +200,14 @@ def _prepared(command: str, archive: str, output: str):
 
 def commit(command: str, output: str, share: int) -> dict:
     """Commit a worker's share of the batches."""
-    from pipeline.ledger import Commit, Ledger, _CommitDoFn
+    from pipeline.committing import CommitDoFn
+    from pipeline.ledger import Ledger
     from transforms.record import BatchSpec
 
     ledger = Ledger(output)
     job = ledger.job()
     run = ledger.run()
-    transform = Commit(output, job["digest"], run)
-    do = _CommitDoFn(transform.output, transform.job, transform.run)
+    do = CommitDoFn(output, job["digest"], run)
     finding = Finding(share, evaluates=command == "evaluate")
     references = Path(output, "references").read_text().splitlines()
     for reference in references[share::WORKERS]:

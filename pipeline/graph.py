@@ -21,7 +21,8 @@ import apache_beam as beam
 
 from models.contract import Contract
 from models.handler import SavedModelHandler
-from pipeline.ledger import Commit, FetchSpecs, Ledger
+from pipeline.committing import Commit, FetchSpecs
+from pipeline.ledger import Ledger
 from pipeline.masters import VerifyMasters
 from pipeline.matrix import Matrix
 from pipeline.options import Job

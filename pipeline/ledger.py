@@ -11,13 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-import apache_beam as beam
-import orjson
-from apache_beam.metrics import Metrics
-
 from pipeline.environment import moment, worker
 from pipeline.packed import Specs
 from pipeline.rows import FAILED, QUARANTINED, RESTORED, SKIPPED, STATUSES, Row, row
+from pipeline.sealed import as_json, sealed, unsealed
 from transforms import storage
 from transforms.deadline import Limit, Mark, read_marks, suspect
 from transforms.record import Batch, BatchSpec, commits_of
@@ -32,8 +29,6 @@ __all__ = [
     "RESTORED",
     "SKIPPED",
     "STATUSES",
-    "Commit",
-    "FetchSpecs",
     "Ledger",
     "LedgerError",
     "Row",
@@ -91,7 +86,7 @@ class Ledger:
         if not storage.exists(self._job):
             return None
         try:
-            job = _unsealed(storage.read(self._job))
+            job = unsealed(storage.read(self._job))
         except ValueError as error:
             raise LedgerError(
                 f"{self._job} is not a ledger: {error}; `heliograph repair` may make it one again"
@@ -102,7 +97,7 @@ class Ledger:
 
     def write_job(self, job: dict[str, Any]) -> None:
         """Write what a job is."""
-        self._write(self._job, _sealed(_json({**job, "format": FORMAT})))
+        self._write(self._job, sealed(as_json({**job, "format": FORMAT})))
 
     def begin(self, job: dict[str, Any], specs: Iterable[BatchSpec], *, anew: bool) -> list[str]:
         """Write what a job is and its plan, and give for each spec a reference by which `spec`
@@ -147,20 +142,20 @@ class Ledger:
         """Keep which batches, by their ids, are to be made again of which masters, by their keys:
         files of several images are then what they were.
         """
-        self._write(self._again, _sealed(_json({"batches": batches})))
+        self._write(self._again, sealed(as_json({"batches": batches})))
 
     def again(self) -> dict[str, list[str]]:
         """Read what `write_again` kept: a hint for cutting batches, and nothing more."""
         if not storage.exists(self._again):
             return {}
         try:
-            return _unsealed(storage.read(self._again))["batches"]
+            return unsealed(storage.read(self._again))["batches"]
         except (ValueError, LookupError):
             return {}
 
     def write_masters(self, found: dict[str, Any]) -> None:
         """Keep what hashing the masters again has shown."""
-        self._write(self._masters, _json(found))
+        self._write(self._masters, as_json(found))
 
     def masters(self) -> dict[str, Any] | None:
         """Read what `write_masters` kept; None where they have not been hashed again."""
@@ -168,7 +163,7 @@ class Ledger:
 
     def write_packages(self, made: dict[str, Any]) -> None:
         """Keep which packages have been made."""
-        self._write(self._packages, _json(made))
+        self._write(self._packages, as_json(made))
 
     def packages(self) -> dict[str, Any] | None:
         """Read what `write_packages` kept; None where none have been made."""
@@ -176,7 +171,7 @@ class Ledger:
 
     def write_remote(self, where: dict[str, Any]) -> None:
         """Keep where a run goes on, on a cluster, even if its driver is killed."""
-        self._write(self._remote, _json(where))
+        self._write(self._remote, as_json(where))
 
     def remote(self) -> dict[str, Any] | None:
         """Read what `write_remote` kept; None where no run is known to be on a cluster."""
@@ -229,7 +224,7 @@ class Ledger:
         if "begun" in job and not self.is_stopping:
             seconds = round(time.time() - job["begun"], 3)
             done = {name: job[name] for name in ("images", "pixels")}
-            self._write(self._pace, _json({**done, "seconds": seconds}))
+            self._write(self._pace, as_json({**done, "seconds": seconds}))
 
     def pace(self) -> float | None:
         """Give the pixels a second of the last run; None where there was none."""
@@ -313,9 +308,9 @@ class Ledger:
             "further": sum(made["page"] > 1 for made in rows),
             "made": made_of,
         }
-        lines = ",\n".join(map(_json, rows))
-        text = f'{_json(head)[:-1]}{_ROWS}{lines}\n], "files": {_json(files)}}}'
-        self._write(path, f"{_sealed(text)}\n")
+        lines = ",\n".join(map(as_json, rows))
+        text = f'{as_json(head)[:-1]}{_ROWS}{lines}\n], "files": {as_json(files)}}}'
+        self._write(path, f"{sealed(text)}\n")
 
     def _path(self, batch: str) -> str:
         return storage.join(self._folder, f"{batch}.json")
@@ -362,7 +357,7 @@ class Ledger:
         """
         data = storage.read(path)
         try:
-            found = _unsealed(data)
+            found = unsealed(data)
             if isinstance(found["rows"], list):
                 return found
             reason = "its rows are none"
@@ -429,112 +424,3 @@ class Ledger:
 
     def _write(self, path: str, text: str) -> None:
         storage.write(path, text.encode(), scratch=self._scratch)
-
-
-_json = json.JSONEncoder(allow_nan=False).encode  # in ASCII
-
-
-def _parsed(data: bytes) -> Any:
-    try:
-        return orjson.loads(data)  # in a third of the time
-    except ValueError:  # orjson takes no name that is no text, which JSON can hold
-        return json.loads(data)
-
-
-# Between what a file of the ledger says and the SHA-256 of all that stands before this.
-_SEAL = b', "sha256": "'
-
-
-def _sealed(text: str) -> str:
-    """Add its own SHA-256 to an object in JSON, so that a change of one bit can be told."""
-    held = text.removesuffix("}").encode()
-    return f'{held.decode()}{_SEAL.decode()}{hashlib.sha256(held).hexdigest()}"}}'
-
-
-def _unsealed(data: bytes) -> dict[str, Any]:
-    """Read an object in JSON, and hold it to its SHA-256 if it has one, as what was written before
-    there were any has not.
-
-    Raises:
-        ValueError: it is none, or was changed.
-    """
-    found = _parsed(data)
-    if not isinstance(found, dict):
-        raise ValueError("it is no object")
-    sha256 = found.pop("sha256", None)
-    if sha256 is not None:
-        now = hashlib.sha256(data.rpartition(_SEAL)[0]).hexdigest()
-        if now != sha256:
-            raise ValueError(f"its SHA-256 is {now}, not {sha256}")
-    return found
-
-
-class FetchSpecs(beam.PTransform):
-    """Turn references to the specs of the plan into the specs, as lines of JSON.
-
-    The graph of a job and what it shuffles stay small that way, however many images there are:
-    Beam compresses all that a graph holds, slowly, and runners limit its size.
-
-    Args:
-        output: the output folder.
-        run: the id of this run; when another one has begun, there is nothing to do for this.
-    """
-
-    def __init__(self, output: str, run: str | None = None) -> None:
-        super().__init__()
-        self.output = output
-        self.run = run
-
-    def expand(self, references: beam.PCollection[str]) -> beam.PCollection[str]:
-        """Read them."""
-        ledger, run = Ledger(self.output), self.run
-
-        def fetch(reference: str) -> list[str]:
-            # What is left out now is not committed, and the next run of the job will do it.
-            if ledger.is_stopping or ledger.run() != run:
-                return []
-            spec = ledger.spec(reference)
-            # A plan holds nothing that is: then the runner has begun anew, having lost a worker.
-            return [] if ledger.is_committed(spec) else [spec]
-
-        return references | beam.FlatMap(fetch).with_output_types(str)
-
-
-class Commit(beam.PTransform):
-    """Commit batches to the ledger; give one number for each: its rows.
-
-    Args:
-        output: the output folder.
-        job: the digest of the job, for the records.
-        run: the id of this run; when another one has begun, its batches are not committed.
-    """
-
-    def __init__(self, output: str, job: str | None = None, run: str | None = None) -> None:
-        super().__init__()
-        self.output = output
-        self.job = job
-        self.run = run
-
-    def expand(self, batches: beam.PCollection[Batch]) -> beam.PCollection[int]:
-        """Write the records."""
-        commit = _CommitDoFn(self.output, self.job, self.run)
-        return batches | beam.ParDo(commit).with_output_types(int)
-
-
-class _CommitDoFn(beam.DoFn):
-    def __init__(self, output: str, job: str | None, run: str | None) -> None:
-        self.output = output
-        self.job = job
-        self.run = run
-        self.counters = {status: Metrics.counter("heliograph", status) for status in STATUSES}
-        self.superseded = Metrics.counter("heliograph", "superseded")
-
-    def process(self, batch: Batch) -> Iterable[int]:
-        ledger = Ledger(self.output)
-        if ledger.run() != self.run:
-            self.superseded.inc(len(batch))
-            return
-        rows = ledger.commit(batch, self.job)
-        for status, count in Counter(committed["status"] for committed in rows).items():
-            self.counters[status].inc(count)
-        yield len(rows)

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from pipeline.ledger import FAILED, RESTORED, Commit, FetchSpecs, Ledger
+from pipeline.committing import Commit, FetchSpecs
+from pipeline.ledger import FAILED, RESTORED, Ledger
 from pipeline.summary import summarise
 from transforms.record import Batch, BatchSpec, Derivative, Record, Source
 
