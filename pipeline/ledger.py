@@ -343,6 +343,11 @@ class Ledger:
         """List the commit records so far, in any order."""
         return storage.list_if_there(self._folder)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is committed."""
+        return next(iter(self.commits()), None) is None
+
     def of_masters(self) -> set[str]:
         """List the paths of commit records in which every master is once: of cells, the first."""
         others = re.compile(r"-(?!000)\d+\.json$")

@@ -206,7 +206,8 @@ def _prepare(chosen: Chosen, found: _Found) -> _Prepared:
                 gone=before.get("gone", 0),
             )
     left = Left(sources=sources, kept=0, counts=Counter(new=len(sources)), of=len(job.cells))
-    if before:
+    # What is committed counts, though the job's description may be lost.
+    if before or not (chosen.replacing or ledger.is_empty):
         left = find_left(
             ledger,
             sources,

@@ -177,14 +177,17 @@ def test_a_job_whose_job_json_is_lost_goes_on_and_another_is_refused(
 ):
     if of_a_generation:
         run("degrade", archive, out, "--recipe", "jpeg:3", code=0)
-    folder = Path(run("degrade", archive, out, *GRAY, code=0).output)
-    committed = written(folder / "ledger/batches")
+    command = ("degrade", archive, out, *GRAY, "--output_format", "tfrecord", "--batch_size", 2)
+    folder = Path(run(*command, code=0).output)
+    before = written(folder / "shards")
     (folder / "ledger/job.json").unlink()
-    (archive / "new.png").write_bytes(png(small("chelsea", 32, 24)))
+    # The first of all, so that all batches would be others.
+    (archive / "a.png").write_bytes(png(small("chelsea", 32, 24)))
     caplog.clear()
-    assert run("degrade", archive, out, *GRAY, code=0).summary["planned"] == 4
+    assert run(*command, code=0).summary["restored"] == 4
     assert f"{folder} has lost its ledger/job.json" in caplog.text
-    assert committed.items() < written(folder / "ledger/batches").items()
+    assert "3 images are done already; to do: 1 new" in caplog.text
+    assert before.items() < written(folder / "shards").items()
     assert verify_all(str(folder), deep=True)["sound"]
     (folder / "ledger/job.json").unlink()
     if not of_a_generation:
