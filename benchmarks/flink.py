@@ -43,7 +43,13 @@ def rate(photos: Path, folder: Path, port: int, batch: int) -> float:
             *("--flink_job_server_jar", folder / "jars" / "job-server.jar"),
         )
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([*map(str, command)], check=True, env=environment, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [*map(str, command)],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         records = [json.loads(path.read_text()) for path in (out / "ledger/batches").iterdir()]
     finally:
         shutil.rmtree(work)

@@ -18,6 +18,7 @@ import getpass
 import json
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -113,6 +114,7 @@ class Lock:
         except BaseException:
             self._drop(self._name)
             raise
+        self._was_deaf = _listen()
         self._thread.start()
         return self
 
@@ -124,6 +126,8 @@ class Lock:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if self._was_deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._drop(self._name)
         if storage.is_local(self._folder):
             with contextlib.suppress(OSError):  # others may be about to be told that it is held
@@ -287,6 +291,17 @@ def _is_dead(claim: _Claim, now: float) -> bool:
     if place is not None and born is not None and place == _place():
         return _born(int(owner["pid"])) != born
     return now - claim.alive > SILENCE
+
+
+def _listen() -> bool:
+    """Let SIGINT be heard where it is ignored, as a shell has it for what runs in the background;
+    say whether it was. `_interrupt` does nothing otherwise.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        return False
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return True
 
 
 def _interrupt() -> None:

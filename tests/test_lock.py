@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -236,15 +237,22 @@ def test_a_folder_that_the_last_job_takes_away_as_it_leaves_is_made_anew(tmp_pat
         assert taken == [str(tmp_path / CLAIMS)]
 
 
-def test_a_job_that_was_taken_for_dead_ends(tmp_path, monkeypatch):
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["", "deaf"])
+def test_a_job_that_was_taken_for_dead_ends(tmp_path, monkeypatch, handler):
+    """Also one that a shell has begun in the background, which is to ignore SIGINT."""
     monkeypatch.setattr(lock, "BEAT", 0.05)
+    before = signal.signal(signal.SIGINT, handler)
     began = time.monotonic()
-    with pytest.raises(LostError, match="taken for dead"), Lock(str(tmp_path)):
-        for path in (tmp_path / CLAIMS).iterdir():
-            path.unlink()
-        while time.monotonic() - began < 30:
-            time.sleep(0.01)
-    assert time.monotonic() - began < 10
+    try:
+        with pytest.raises(LostError, match="taken for dead"), Lock(str(tmp_path)):
+            for path in (tmp_path / CLAIMS).iterdir():
+                path.unlink()
+            while time.monotonic() - began < 30:
+                time.sleep(0.01)
+        assert time.monotonic() - began < 10
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_heart_beats(tmp_path, monkeypatch):
