@@ -2,8 +2,6 @@
 
 import json
 import logging
-import posixpath
-import re
 import signal
 import threading
 import time
@@ -23,11 +21,12 @@ from apache_beam.options.pipeline_options import (
 
 from pipeline import gates, generations, packages, resume, submission
 from pipeline.archive import ArchiveError, find_sources
+from pipeline.clearing import clear, drop_strays
 from pipeline.environment import environment, versions
 from pipeline.garbage import no_garbage
 from pipeline.generations import Chosen
 from pipeline.job import ExitCode, JobCrashedError, JobError
-from pipeline.ledger import FAILED, LEDGER, QUARANTINED, STATUSES, Ledger, LedgerError
+from pipeline.ledger import FAILED, QUARANTINED, STATUSES, Ledger, LedgerError
 from pipeline.links import link_in
 from pipeline.lock import Lock
 from pipeline.options import Job
@@ -35,14 +34,13 @@ from pipeline.packages import bag
 from pipeline.packed import Specs, packed_sources
 from pipeline.plan import slice_in_cells, without
 from pipeline.progress import Progress
-from pipeline.results import RESULTS
 from pipeline.resume import Left, State, find_left, selected, settle
 from pipeline.runner import end_earlier, execute, prepare
 from pipeline.scoreboard.gate import ScoreboardError, check_archive
 from pipeline.workers import end_all
 from transforms import storage
 from transforms.record import Source
-from transforms.write import FIELDS, FOLDERS, SHARED, Encoding
+from transforms.write import Encoding
 
 log = logging.getLogger("heliograph")
 
@@ -269,10 +267,10 @@ def _do_what_is_left(
         for folder in packages.FOLDERS:
             storage.delete_folder(storage.join(job.output, folder))
         if replacing:
-            _clear(job)
+            clear(job)
         elif todo.settles:
             settle(ledger, todo.left)
-            _drop_strays(ledger, job)
+            drop_strays(ledger, job)
         if job.retry or replacing:
             ledger.forget_marks()
         facts = _facts(job, todo, options)
@@ -369,20 +367,6 @@ def _code(summary: dict[str, Any], verdict: gates.Verdict | None) -> ExitCode:
     return ExitCode.OK if clean else ExitCode.INCOMPLETE
 
 
-def _clear(job: Job) -> None:
-    """Delete what another job has written, wherever in the output it is."""
-    before = bag.results_in(job.packaging.root) or job.output
-    # First what says that the others are there: if this is interrupted, they are done again.
-    storage.delete_folder(storage.join(before, LEDGER, "batches"))
-    for folder in FOLDERS:
-        storage.delete_folder(storage.join(before, folder))
-    for name in RESULTS:
-        storage.delete(storage.join(before, name))
-    if before != job.output:
-        for folder in (*packages.FOLDERS, LEDGER):  # by which it is known, last
-            storage.delete_folder(storage.join(before, folder))
-
-
 def _summary(ledger: Ledger) -> dict[str, Any] | None:
     """Read the summary that was written last; None where there is none."""
     path = storage.join(ledger.output, "summary.json")
@@ -392,22 +376,6 @@ def _summary(ledger: Ledger) -> dict[str, Any] | None:
         return json.loads(storage.read(path))
     except ValueError:
         return None
-
-
-def _drop_strays(ledger: Ledger, job: Job) -> None:
-    """Delete files of several images that no commit record knows: batches may be cut anew.
-
-    Only those that are named as batches are: others are somebody's.
-    """
-    committed = {posixpath.basename(path).partition(".")[0] for path in ledger.committed()}
-    for folder in SHARED if job.container else (FIELDS,):
-        for file in storage.list_if_there(storage.join(job.output, folder)):
-            batch = posixpath.basename(file.path).partition(".")[0]
-            if _BATCH.fullmatch(batch) and batch not in committed:
-                storage.delete(file.path)
-
-
-_BATCH = re.compile("[0-9a-f]{16}")  # what batches are called
 
 
 @contextmanager
