@@ -12,7 +12,9 @@ import os
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # the folder of this file, which Python puts first, holds no modules
+if __name__ == "__main__":
+    _PARENT = os.getppid()  # which may be gone once all is imported
+    # The folder of this file, which Python puts first, holds no modules
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import grpc
@@ -20,18 +22,18 @@ from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_a
 from apache_beam.runners.worker import sdk_worker_main
 from google.protobuf import json_format, text_format
 
-from pipeline.worker import ONE_THREAD, die_with_parent
+from pipeline.worker import ONE_THREAD, die_with
 
 _PATIENCE = 60.0  # seconds
 
 
-def main() -> None:
-    """Run until the runner says that it is enough, or is gone."""
+def main(parent: int) -> None:
+    """Run until the runner says that it is enough, or the process that started this is gone."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--id", required=True)
     parser.add_argument("--provision_endpoint", required=True)
     args, _ = parser.parse_known_args()
-    die_with_parent()
+    die_with(parent)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # which a pool does not read, and may fill up
     os.environ.update({**ONE_THREAD, **os.environ})
     # Prism quotes it, as for a shell.
@@ -70,4 +72,4 @@ def settings(worker: str, endpoint: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    main(_PARENT)

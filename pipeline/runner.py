@@ -162,7 +162,8 @@ def _local_runner(options: PipelineOptions, ledger: Ledger) -> Iterator[FnApiRun
     # not -m: a folder called pipeline where the job is started is not ours.
     command = (
         f"touch {shlex.quote(str(folder))}/$$; exec {shlex.quote(sys.executable)} -P "
-        f"{shlex.quote(_WORKER)} {shlex.quote(str(folder))} 2>>{shlex.quote(str(chatter))}"
+        f"{shlex.quote(_WORKER)} {shlex.quote(str(folder))} {os.getpid()} "
+        f"2>>{shlex.quote(str(chatter))}"
     )
 
     def obituary(error: BaseException) -> str:

@@ -1,9 +1,9 @@
 """A worker process of the local runner: Beam's own, that dies with the job that started it.
 
-python -P pipeline/worker.py FOLDER
+python -P pipeline/worker.py FOLDER DRIVER
 
 FOLDER holds a file of the process's number, which says what it is at, and goes when the worker ends
-by itself.
+by itself. DRIVER is the number of the process that started it.
 """
 
 import os
@@ -29,9 +29,13 @@ ONE_THREAD = {
 }
 
 
-def die_with_parent() -> None:
-    """End this process soon after its parent has ended, however that was."""
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+def die_with(parent: int) -> None:
+    """End this process soon after its parent has ended, however that was.
+
+    Args:
+        parent: its number, as of before anything was imported: it may be gone by the time that is.
+    """
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 
 
 def _die_with(parent: int) -> None:
@@ -47,7 +51,7 @@ def main() -> None:
         sys.path.insert(0, _ROOT)
     # Ctrl-C goes to all processes of a terminal; workers are to finish what they are at.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
+    die_with(int(sys.argv[2]))
     from transforms import deadline
 
     mine = Path(sys.argv[1]) / str(os.getpid())

@@ -6,9 +6,11 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,8 @@ from tests.test_resume import commits, files
 KILLS = int(os.environ.get("HELIOGRAPH_KILLS", "3"))
 IMAGES = int(os.environ.get("HELIOGRAPH_CRASH_IMAGES", "60"))
 SEED = int(os.environ.get("HELIOGRAPH_SEED", time.time_ns() % 10**6))
+
+WORKER = Path(__file__).parents[1] / "pipeline" / "worker.py"
 
 # Slow for its size, so that there is a middle to be killed in.
 JOB = ("--recipe", "snow:4+frost:3", "--seed", 7, "--batch_size", 3, "--workers", 2)
@@ -124,3 +128,19 @@ def require_same(out, whole):
     for folder in (out, whole):
         left = {path.name for path in (folder / "ledger").iterdir()}
         assert left == {"batches", "job.json", "plan.jsonl", "pace.json"}
+
+
+def test_a_worker_whose_driver_is_gone_before_it_has_imported_anything_ends(tmp_path):
+    """It would wait for ever, with nobody to speak to but a port that does not answer."""
+    driver = subprocess.Popen([sys.executable, "-c", ""])
+    driver.wait()
+    with socket.create_server(("localhost", 0)) as silent:
+        there = f'url: "localhost:{silent.getsockname()[1]}"'
+        told = {f"{name}_API_SERVICE_DESCRIPTOR": there for name in ("CONTROL", "LOGGING")}
+        worker = subprocess.Popen(
+            [sys.executable, "-P", WORKER, tmp_path, str(driver.pid)],
+            env={**os.environ, **told, "WORKER_ID": "1", "PIPELINE_OPTIONS": "{}"},
+            stderr=subprocess.PIPE,
+        )
+        said = worker.communicate(timeout=60)[1]
+    assert worker.returncode == 1 and b"Error" not in said, said
