@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tests import saved_models
+from tests import flink_rest, saved_models
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -33,6 +33,13 @@ _LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: number for number, name in enumerate(_LONG)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+@pytest.fixture
+def rest():
+    """A Flink cluster's REST interface; its address is `rest.master`."""
+    with flink_rest.answering() as state:
+        yield state
 
 
 @pytest.fixture(scope="session")

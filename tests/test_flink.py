@@ -25,14 +25,6 @@ from google.protobuf import json_format
 from pipeline import beam_options, cli, cluster_worker, flink, graph, job, job_server, runner
 from pipeline.beam_options import FlinkTuning
 from pipeline.ledger import Ledger
-from tests import flink_rest
-
-
-@pytest.fixture
-def rest():
-    """A cluster's REST interface; its address is `rest.master`."""
-    with flink_rest.answering() as state:
-        yield state
 
 
 @pytest.fixture

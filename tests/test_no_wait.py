@@ -12,18 +12,10 @@ from pipeline.ledger import Ledger
 from pipeline.metrics_file import MetricsFile
 from pipeline.run import Result
 from pipeline.submission import StillRunningError
-from tests import flink_rest
 from tests.jobs import run
 from tests.photographs import small
 
 ID = "02c672378315227ac3979f0939182997"
-
-
-@pytest.fixture
-def rest():
-    """A cluster's REST interface; its address is `rest.master`."""
-    with flink_rest.answering() as state:
-        yield state
 
 
 @pytest.fixture
