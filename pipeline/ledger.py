@@ -427,5 +427,9 @@ class Ledger:
         """Write one of the files that are made from the ledger into the output folder."""
         storage.write(storage.join(self.output, name), data, scratch=self._scratch)
 
+    def write_file(self, name: str, file: BinaryIO) -> None:
+        """Write one of them of what a temporary file holds."""
+        self._keep(storage.join(self.output, name), file)
+
     def _write(self, path: str, text: str) -> None:
         storage.write(path, text.encode(), scratch=self._scratch)

@@ -28,7 +28,6 @@ from pipeline.sorting import ORDER, merged, regrouped, write_run
 from pipeline.statistics import Statistics, hashes_of
 from pipeline.tables import FAILURE, conformed, schema_of, table_of
 from transforms import storage
-from transforms.scratch import Pieces, contents
 
 TABLES = ("metrics.parquet", "failures.jsonl", "summary.json")
 
@@ -218,8 +217,8 @@ def finish(ledger: Ledger, whole: Part) -> dict[str, Any]:
             seen = _noting_failures(tables, lines)
             for group in regrouped((conformed(one, schema) for one in seen), ROW_GROUP):
                 writer.write_table(group, row_group_size=ROW_GROUP)
-        _keep(ledger, table, columns)
-        _keep(ledger, failures, lines)
+        ledger.write_file(table, columns)
+        ledger.write_file(failures, lines)
     told = _summary(ledger.job() or {}, whole)
     if (masters := ledger.masters()) is not None:
         told["masters"] = masters
@@ -234,12 +233,6 @@ def _noting_failures(tables: Iterable[pa.Table], file: BinaryIO) -> Iterator[pa.
         lines = table[FAILURE].drop_null().to_pylist()
         file.writelines(f"{line}\n".encode() for line in lines)
         yield table
-
-
-def _keep(ledger: Ledger, name: str, file: BinaryIO) -> None:
-    # The pages of a mapped file count as memory of the process; a store's client needs one, though.
-    data = Pieces(file) if storage.is_local(ledger.output) else contents(file)
-    ledger.write_result(name, data)
 
 
 def _summary(job: dict[str, Any], whole: Part) -> dict[str, Any]:
