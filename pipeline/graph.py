@@ -52,7 +52,8 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
         job: what to do.
         references: to the specs of its plan, as `Ledger.write_plan` gave them.
     """
-    run = Ledger(job.output).run()
+    ledger = Ledger(job.output)
+    run = ledger.run()
     batches = (
         pipeline
         | "Plan" >> beam.Create(list(references), reshuffle=False)
@@ -64,10 +65,10 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
             job.columns,
             decode=not job.encoding.untouched,
             bounds=job.bounds,
-            limit=Ledger(job.output).limit(job.record_timeout),
+            limit=ledger.limit(job.record_timeout),
         )
     )
-    counts = _one(batches, job) if job.matrix is None else _each(batches, job, job.matrix)
+    counts = _one(batches, job, run) if job.matrix is None else _each(batches, job, job.matrix, run)
     if job.verify_masters:
         counts |= "Verify masters" >> VerifyMasters(job.output, job.columns)
     done = counts | "Summarise" >> Summarise(job.output)
@@ -78,7 +79,7 @@ def build(pipeline: beam.Pipeline, job: Job, references: Sequence[str]) -> None:
         _ = done | "Package" >> MakePackages(job.packaging)
 
 
-def _one(batches: Batches, job: Job) -> beam.PCollection[int]:
+def _one(batches: Batches, job: Job, run: str | None) -> beam.PCollection[int]:
     """Take batches through at most one recipe and one model."""
     if job.recipe is not None:
         batches |= "Degrade" >> Degrade(job.recipe, job.seed)
@@ -87,10 +88,10 @@ def _one(batches: Batches, job: Job) -> beam.PCollection[int]:
     if job.model is not None:
         handler = _handler(job, job.model, job.contract, job.model_sha256)
         batches |= "Restore" >> Restore(handler, job.tile)
-    return _committed(batches, job, job.contract, job.encoding)
+    return _committed(batches, job, run, job.contract, job.encoding)
 
 
-def _each(batches: Batches, job: Job, matrix: Matrix) -> beam.PCollection[int]:
+def _each(batches: Batches, job: Job, matrix: Matrix, run: str | None) -> beam.PCollection[int]:
     """Take batches through each cell of a matrix; what models share is done, and scored, once."""
     count = len(matrix.models)
     damaged = (
@@ -108,6 +109,7 @@ def _each(batches: Batches, job: Job, matrix: Matrix) -> beam.PCollection[int]:
             | f"Restore {one.name}"
             >> Restore(_handler(job, one.model, one.contract, one.sha256), job.tile, one.name),
             job,
+            run,
             one.contract,
             one.encoding,
             f" {one.name}",
@@ -132,7 +134,12 @@ def _handler(
 
 
 def _committed(
-    batches: Batches, job: Job, contract: Contract | None, encoding: Encoding, of: str = ""
+    batches: Batches,
+    job: Job,
+    run: str | None,
+    contract: Contract | None,
+    encoding: Encoding,
+    of: str = "",
 ) -> beam.PCollection[int]:
     """Score, guard, write and commit batches."""
     batches |= f"Measure{of}" >> Measure(job.metrics, job.lpips)
@@ -142,5 +149,5 @@ def _committed(
     return (
         batches
         | f"Write{of}" >> Write(job.output, encoding, job.container, job.signing)
-        | f"Commit{of}" >> Commit(job.output, job.digest, Ledger(job.output).run())
+        | f"Commit{of}" >> Commit(job.output, job.digest, run)
     )

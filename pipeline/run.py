@@ -390,7 +390,6 @@ def _stopping_at_first_interrupt(ledger: Ledger) -> Iterator[None]:
         raise KeyboardInterrupt
 
     def stop(number: int, frame: object) -> None:
-        # Not what was before: a shell lets what it runs in the background ignore the signal.
         signal.signal(signal.SIGINT, end)
         log.warning("stopping once the batches under way are done; once more, and it is at once")
         ledger.stop()
